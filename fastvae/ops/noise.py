@@ -1,0 +1,27 @@
+"""The noise stream: what a seed means, the same on every device and backend.
+
+Element i of z, counted in row-major order over z's shape whatever its memory layout, takes normal i % 4 of block i // 4.
+A block is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") at
+key = (low, high) words of the 64-bit seed, counter = (low, high words of the block's number, 0, 0). Its four words
+w0..w3 give the normals (r cos t, r sin t, r' cos t', r' sin t') of Box & Muller (1958) with
+r = sqrt(-2 log((w0 + 1/2) / 2^32)), t = 2 pi w1 / 2^32, and r', t' alike from w2, w3. Uniforms and normals are float32.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ._operator import library
+
+
+def _fake_philox(counter, key):
+    return torch.empty_like(counter)
+
+
+# Words of the generator, for anyone who checks a stream: counter [..., 4] and key [2] hold 32-bit words as int64.
+library.define("philox(Tensor counter, Tensor key) -> Tensor")
+torch.library.register_fake("fastvae::philox", _fake_philox, lib=library)
+
+
+def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    return torch.ops.fastvae.philox.default(counter, key)
