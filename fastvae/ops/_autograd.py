@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch.autograd import Function
 
 from ..backends import reference
@@ -16,6 +17,8 @@ def differentiable(operator: Operator) -> Callable:
 
     Saved for backward: the operator's own tensor arguments, nothing else.
     """
+    # Bound here: torch.compile follows the operators themselves, and not the object that declares them.
+    forward_operator, backward_operator = operator.forward, operator.backward
     backward_of_backward = _backward_function(operator)
     num_tensors, num_grads = len(operator.tensors), operator.differentiable
 
@@ -24,7 +27,7 @@ def differentiable(operator: Operator) -> Callable:
 
         @staticmethod
         def forward(*args):
-            return operator.forward(*args)
+            return forward_operator(*args)
 
         @staticmethod
         def setup_context(ctx, inputs, output):
@@ -36,7 +39,7 @@ def differentiable(operator: Operator) -> Callable:
         def backward(ctx, *grads):
             tensors, needs = ctx.saved_tensors, list(ctx.needs_input_grad[:num_grads])
             twice = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-            call = backward_of_backward if twice else operator.backward
+            call = backward_of_backward if twice else backward_operator
             results = call(*grads, *tensors, *ctx.constants, needs)
             results = results if num_grads > 1 else (results,)
             fitted = [
@@ -45,11 +48,25 @@ def differentiable(operator: Operator) -> Callable:
             return *fitted, *[None] * (num_tensors - num_grads + len(ctx.constants))
 
     Forward.__name__ = Forward.__qualname__ = operator.name
-    return Forward.apply
+    apply = Forward.apply
+
+    def call(*args):
+        return apply(*(_distinct(args) if torch.compiler.is_compiling() else args))
+
+    return call
+
+
+def _distinct(args):
+    """Views in place of what is passed twice, which torch.compile does not trace through an autograd.Function."""
+    return [
+        arg.view_as(arg) if isinstance(arg, Tensor) and any(arg is earlier for earlier in args[:i]) else arg
+        for i, arg in enumerate(args)
+    ]
 
 
 def _backward_function(operator: Operator) -> Callable:
     """The backward operator, itself differentiable: its derivative is that of the reference's plain torch formula."""
+    backward_operator = operator.backward
     num_tensors, num_grads, num_out = len(operator.tensors), operator.differentiable, len(operator.outputs)
     formula = getattr(reference, f"{operator.name}_backward")
 
@@ -58,7 +75,7 @@ def _backward_function(operator: Operator) -> Callable:
 
         @staticmethod
         def forward(*args):
-            return operator.backward(*args)
+            return backward_operator(*args)
 
         @staticmethod
         def setup_context(ctx, inputs, output):
@@ -71,17 +88,20 @@ def _backward_function(operator: Operator) -> Callable:
             tensors, needs = list(ctx.saved_tensors), ctx.constants[-1]
             active = [i for i, need in enumerate(ctx.needs_input_grad[: num_out + num_grads]) if need]
 
+            wanted = [i for i, need in enumerate(needs) if need and cotangents[i] is not None]
+
             def recompute(*values):
                 inputs = list(tensors)
                 for i, value in zip(active, values, strict=True):
                     inputs[i] = value
                 results = formula(*inputs, *ctx.constants)
                 results = results if num_grads > 1 else (results,)
-                return [r for r, need, c in zip(results, needs, cotangents, strict=True) if need and c is not None]
+                return [results[i] for i in wanted]
 
-            given = [c for c, need in zip(cotangents, needs, strict=True) if need and c is not None]
-            _, vjp = torch.func.vjp(recompute, *[tensors[i] for i in active])
-            grads = dict(zip(active, vjp(given), strict=True))
+            grads = {}
+            if wanted:
+                _, vjp = torch.func.vjp(recompute, *[tensors[i] for i in active])
+                grads = dict(zip(active, vjp([cotangents[i] for i in wanted]), strict=True))
             return tuple(grads.get(i) for i in range(num_out + num_tensors + len(ctx.constants)))
 
     Backward.__name__ = Backward.__qualname__ = f"{operator.name}_backward"

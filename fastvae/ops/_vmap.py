@@ -25,11 +25,15 @@ def as_loop(call: Callable, batch_size: int, in_dims, args):
     """One call for each sample: what numbers its elements, or is seeded by sample, cannot be merged."""
     results = []
     for i in range(batch_size):
-        sample = [arg if dim is None else arg.select(dim, i) for arg, dim in zip(args, in_dims, strict=True)]
+        sample = [_select(arg, dim, i) for arg, dim in zip(args, in_dims, strict=True)]
         results.append(call(*sample))
     if isinstance(results[0], Tensor):
         return torch.stack(results), 0
     return _with_out_dims(tuple(torch.stack(parts) for parts in zip(*results, strict=True)))
+
+
+def _select(arg, dim, index: int):
+    return arg.select(dim, index) if isinstance(arg, Tensor) and dim is not None else arg
 
 
 def _logical_ndim(tensor: Tensor, dim: int | None) -> int:

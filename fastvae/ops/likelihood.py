@@ -7,8 +7,9 @@ Saved for backward: the operator's arguments.
 
 from __future__ import annotations
 
+from .._shapes import accumulate_dtype, batch_shape, broadcast_shape
 from ._autograd import differentiable
-from ._operator import SCALE, Operator, accumulate_dtype, batch_shape, broadcast_shape
+from ._operator import SCALE, Operator
 
 
 def _empty_log_prob(event_ndim, *operands):

@@ -1,10 +1,11 @@
 """The noise stream: what a seed means, the same on every device and backend.
 
-Element i of z, counted in row-major order over z's shape whatever its memory layout, takes normal i % 4 of block i // 4.
-A block is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") at
+Element i of z, counted in row-major order over z's shape whatever its memory layout, takes normal i % 4 of block
+i // 4. A block is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") at
 key = (low, high) words of the 64-bit seed, counter = (low, high words of the block's number, 0, 0). Its four words
 w0..w3 give the normals (r cos t, r sin t, r' cos t', r' sin t') of Box & Muller (1958) with
-r = sqrt(-2 log((w0 + 1/2) / 2^32)), t = 2 pi w1 / 2^32, and r', t' alike from w2, w3. Uniforms and normals are float32.
+r = sqrt(-2 log(w0 / 2^32 + 2^-33)), t = 2 pi w1 / 2^32, and r', t' alike from w2, w3. The uniform under the logarithm is
+float32: w0 rounded, scaled, then the sum rounded. Normals are float32.
 """
 
 from __future__ import annotations
@@ -25,3 +26,19 @@ torch.library.register_fake("fastvae::philox", _fake_philox, lib=library)
 
 def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     return torch.ops.fastvae.philox.default(counter, key)
+
+
+def draw_seed(device: torch.device, generator: torch.Generator | None = None) -> torch.Tensor:
+    """A seed from torch's own generator, so that `torch.manual_seed` holds and CUDA graphs redraw at each replay."""
+    source = device if generator is None else generator.device
+    seed = torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device=source, generator=generator)
+    return seed if source == device else seed.to(device)
+
+
+def as_seed(seed: int | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`seed` as an operator takes it; an int counts modulo 2^64."""
+    if isinstance(seed, torch.Tensor):
+        return seed if seed.device == device else seed.to(device)
+    if not -(2**63) <= seed < 2**63:
+        seed = (seed + 2**63) % 2**64 - 2**63
+    return torch.full((), seed, dtype=torch.int64, device=device)

@@ -5,8 +5,9 @@ The weight of the KL is `beta * beta_value`, the tensor being optional.
 
 from __future__ import annotations
 
+from .._shapes import accumulate_dtype, batch_shape, broadcast_shape
 from ._autograd import differentiable
-from ._operator import Operator, accumulate_dtype, batch_shape, broadcast_shape
+from ._operator import Operator
 
 
 def _fake_elbo(log_px, kl, beta, beta_value, event_ndim, mean):

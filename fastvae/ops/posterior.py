@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import torch
 
+from .._shapes import accumulate_dtype, batch_shape, broadcast_shape
 from ._autograd import differentiable
-from ._operator import SCALE, Operator, accumulate_dtype, batch_shape, broadcast_shape
+from ._operator import SCALE, Operator
 
 
 def _empty_sample(mean, scale, num_samples):

@@ -1,0 +1,192 @@
+"""Argument checks of the public functions: nothing here computes, and the usual call pays for a few comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .backends.reference import PARAMETRISATIONS
+
+FLOATING = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
+VALUES = FLOATING | {torch.bool, torch.uint8}
+FREE_BITS_LEVELS = frozenset({"element", "latent", "sample", "batch"})
+
+_NO_CLAMP = (-math.inf, math.inf)
+_LOG_VAR = ("log_var", 0.0, *_NO_CLAMP)
+
+
+def operands_shape(names: tuple[str, ...], *operands: Tensor) -> torch.Size:
+    """Broadcast shape of operands on one device; one named x may be bool or uint8, the others are floating."""
+    first = operands[0]
+    if isinstance(first, Tensor) and first.dtype in FLOATING:
+        shape, dtype, device = first.shape, first.dtype, first.device
+        for other in operands:
+            if not isinstance(other, Tensor) or other.dtype != dtype or other.shape != shape or other.device != device:
+                break
+        else:
+            return shape
+    return _unequal_operands_shape(names, operands)
+
+
+def _unequal_operands_shape(names: tuple[str, ...], operands: tuple[Tensor, ...]) -> torch.Size:
+    for name, operand in zip(names, operands, strict=True):
+        check_tensor(name, operand, VALUES if name == "x" else FLOATING)
+        check_same_device(name, operand, names[0], operands[0].device)
+    shape: Sequence[int] | None = operands[0].shape
+    for name, operand in zip(names, operands, strict=True):
+        shape = _broadcast(shape, operand.shape)
+        if shape is None:
+            shapes = ", ".join(f"{n} {list(o.shape)}" for n, o in zip(names, operands, strict=True))
+            raise ValueError(f"{name} does not broadcast with the other operands: {shapes}")
+    return torch.Size(shape)
+
+
+def check_tensor(name: str, value: object, dtypes: frozenset[torch.dtype]) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if value.dtype not in dtypes:
+        raise TypeError(f"{name} must be {_dtype_names(dtypes)}, got {value.dtype}")
+
+
+def check_same_device(name: str, tensor: Tensor, reference_name: str, device: torch.device) -> None:
+    if tensor.device != device:
+        raise ValueError(f"{name} is on {tensor.device}, {reference_name} on {device}: one device is wanted")
+
+
+def event_dims(event_ndim: int | None, shape: Sequence[int]) -> int:
+    """How many trailing dimensions are summed; None is all but the first."""
+    ndim = len(shape)
+    if event_ndim is None:
+        return ndim - 1 if ndim > 0 else 0
+    if not isinstance(event_ndim, int) or isinstance(event_ndim, bool):
+        raise TypeError(f"event_ndim must be an int or None, got {type(event_ndim).__name__}")
+    if not 0 <= event_ndim <= ndim:
+        raise ValueError(f"event_ndim must be in [0, {ndim}] for shape {list(shape)}, got {event_ndim}")
+    return event_ndim
+
+
+def scale_spec(scale_as: str, scale_eps: float, clamp: tuple[float, float] | None) -> tuple[str, float, float, float]:
+    """(scale_as, scale_eps, clamp_lo, clamp_hi) as every operator with a scale takes them."""
+    if scale_as == "log_var" and scale_eps == 0.0 and clamp is None:
+        return _LOG_VAR
+    if scale_as not in PARAMETRISATIONS:
+        raise ValueError(f"scale_as must be one of {_quoted(PARAMETRISATIONS)}, got {scale_as!r}")
+    check_number("scale_eps", scale_eps)
+    if scale_eps < 0:
+        raise ValueError(f"scale_eps must be at least 0, got {scale_eps}")
+    if scale_eps and scale_as != "softplus":
+        raise ValueError(f"scale_eps is read by scale_as='softplus' only, got {scale_eps} with {scale_as!r}")
+    lo, hi = _clamp_bounds(clamp)
+    return scale_as, float(scale_eps), lo, hi
+
+
+def _clamp_bounds(clamp: tuple[float, float] | None) -> tuple[float, float]:
+    if clamp is None:
+        return _NO_CLAMP
+    if not isinstance(clamp, (tuple, list)) or len(clamp) != 2:
+        raise TypeError(f"clamp must be a pair (lo, hi) or None, got {clamp!r}")
+    lo, hi = clamp
+    check_number("clamp's lo", lo)
+    check_number("clamp's hi", hi)
+    if not lo <= hi:
+        raise ValueError(f"clamp must be (lo, hi) with lo <= hi, got ({lo}, {hi})")
+    return float(lo), float(hi)
+
+
+def check_free_bits(free_bits: float, over: str) -> None:
+    if over not in FREE_BITS_LEVELS:
+        raise ValueError(f"free_bits_over must be one of {_quoted(sorted(FREE_BITS_LEVELS))}, got {over!r}")
+    check_number("free_bits", free_bits)
+    if not free_bits >= 0:
+        raise ValueError(f"free_bits must be at least 0 nats, got {free_bits}")
+
+
+def element_weight(
+    mask: Tensor | None, weight: Tensor | None, shape: Sequence[int], device: torch.device
+) -> Tensor | None:
+    """mask and weight as the one weight that operators take: zero, or False, is left out of value and gradients."""
+    if mask is not None:
+        check_tensor("mask", mask, frozenset({torch.bool}))
+        _check_weight("mask", mask, shape, device)
+    if weight is None:
+        return mask
+    check_tensor("weight", weight, FLOATING)
+    _check_weight("weight", weight, shape, device)
+    return weight if mask is None else torch.where(mask, weight, 0)
+
+
+def _check_weight(name: str, weight: Tensor, shape: Sequence[int], device: torch.device) -> None:
+    check_same_device(name, weight, "the operands", device)
+    if weight.shape != shape and _broadcast(shape, weight.shape) != list(shape):
+        raise ValueError(f"{name} {list(weight.shape)} does not broadcast to the elements' shape {list(shape)}")
+
+
+def check_num_samples(num_samples: int | None) -> int:
+    """K, or 0 for no sample axis."""
+    if num_samples is None:
+        return 0
+    if not isinstance(num_samples, int) or isinstance(num_samples, bool):
+        raise TypeError(f"num_samples must be an int or None, got {type(num_samples).__name__}")
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    return num_samples
+
+
+def check_noise(
+    seed: int | Tensor | None,
+    generator: torch.Generator | None,
+    eps: Tensor | None,
+    z_shape: Sequence[int],
+    device: torch.device,
+) -> None:
+    given = [n for n, v in (("seed", seed), ("generator", generator), ("eps", eps)) if v is not None]
+    if len(given) > 1:
+        raise ValueError(f"noise comes from one of seed, generator and eps, got {' and '.join(given)}")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    if seed is not None:
+        _check_seed(seed)
+    if eps is not None:
+        check_tensor("eps", eps, FLOATING)
+        check_same_device("eps", eps, "mean", device)
+        if list(eps.shape) != list(z_shape):
+            raise ValueError(f"eps must be shaped like z, {list(z_shape)}, got {list(eps.shape)}")
+
+
+def _check_seed(seed: object) -> None:
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64:
+            raise TypeError(f"seed must be an int or an int64 tensor, got a tensor of {seed.dtype}")
+        if seed.numel() != 1:
+            raise ValueError(f"seed must hold one element, got shape {list(seed.shape)}")
+    elif not isinstance(seed, int):
+        raise TypeError(f"seed must be an int or an int64 tensor, got {type(seed).__name__}")
+
+
+def check_number(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def _broadcast(a: Sequence[int], b: Sequence[int]) -> list[int] | None:
+    """The shape that a and b broadcast to, None if they do not."""
+    if len(a) < len(b):
+        a, b = b, a
+    shape, lead = list(a), len(a) - len(b)
+    for i, size in enumerate(b, lead):
+        if shape[i] == 1:
+            shape[i] = size
+        elif size != 1 and size != shape[i]:
+            return None
+    return shape
+
+
+def _quoted(names) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _dtype_names(dtypes: frozenset[torch.dtype]) -> str:
+    return " or ".join(sorted(str(dtype) for dtype in dtypes))

@@ -1,0 +1,27 @@
+"""Shape and dtype rules that the operators' contract and their reference share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def accumulate_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """The dtype of arithmetic and reductions: float64 where any operand is, float32 otherwise."""
+    double = any(t is not None and t.dtype == torch.float64 for t in tensors)
+    return torch.float64 if double else torch.float32
+
+
+def broadcast_shape(*tensors: Tensor | None) -> torch.Size:
+    return torch.broadcast_shapes(*(t.shape for t in tensors if t is not None))
+
+
+def batch_shape(shape: Sequence[int], event_ndim: int) -> Sequence[int]:
+    return shape[: len(shape) - event_ndim]
+
+
+def is_shared_by_event(tensor: Tensor, event_ndim: int) -> bool:
+    """Whether one value serves a whole event: its gradient is then summed over the event by the kernel."""
+    return event_ndim > 0 and all(size == 1 for size in tensor.shape[-event_ndim:])

@@ -1,0 +1,54 @@
+"""The evidence lower bound from its two halves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import _arguments as arguments
+from ._shapes import accumulate_dtype
+from .ops import objective
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class ElboTerms(NamedTuple):
+    """What `elbo` returns, all reduced alike, in nats; `elbo` is the bound itself whatever beta."""
+
+    loss: Tensor
+    elbo: Tensor
+    log_likelihood: Tensor
+    kl: Tensor
+
+
+def elbo(log_px: Tensor, kl: Tensor, beta: float | Tensor = 1.0, *, reduction: str = "mean") -> ElboTerms:
+    """loss = -(log_px - beta * kl) (Higgins et al. 2017, "beta-VAE", eq. 4) beside elbo = log_px - kl and its parts.
+
+    log_px is [batch], or [K, batch] for K samples, and kl is [batch]; they broadcast. `reduction` is over all
+    elements: "mean", "sum", or "none". beta is a float or a 0-d tensor, which may require a gradient. Results are
+    float32, float64 where any operand is. TypeError for tensors that are not floating, ValueError for shapes that do
+    not broadcast, operands on different devices, a beta with dimensions, and an unknown reduction.
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of 'mean', 'sum', 'none', got {reduction!r}")
+    shape = arguments.operands_shape(("log_px", "kl"), log_px, kl)
+    event_ndim = 0 if reduction == "none" else len(shape)
+    beta_tensor, beta_value = _beta(beta, log_px, kl)
+    return ElboTerms(*objective.elbo(log_px, kl, beta_tensor, beta_value, event_ndim, reduction == "mean"))
+
+
+def _beta(beta: float | Tensor, log_px: Tensor, kl: Tensor) -> tuple[Tensor | None, float]:
+    """beta as the operator's tensor and its float, the one that is not given being neutral."""
+    if isinstance(beta, Tensor):
+        arguments.check_tensor("beta", beta, arguments.FLOATING)
+        if beta.dim() != 0:
+            raise ValueError(f"beta must be a float or a 0-d tensor, got shape {list(beta.shape)}")
+        arguments.check_same_device("beta", beta, "log_px", log_px.device)
+        return beta, 1.0
+    arguments.check_number("beta", beta)
+    if torch.compiler.is_compiling():
+        # As a tensor, a new value is no new graph.
+        return torch.full((), beta, dtype=accumulate_dtype(log_px, kl), device=log_px.device), 1.0
+    return None, beta
