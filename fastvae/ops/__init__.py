@@ -1,5 +1,6 @@
 """The operators' contract: schemas, shapes, what is saved for backward. `fastvae.backends` does the work."""
 
+from .. import backends
 from . import likelihood, noise, objective, posterior
 
 OPERATORS = (
@@ -11,5 +12,7 @@ OPERATORS = (
     likelihood.GAUSSIAN_LOG_PROB,
     objective.ELBO,
 )
+
+backends.register(tuple(name for op in OPERATORS for name in (op.name, f"{op.name}_backward")) + ("philox",))
 
 __all__ = ["OPERATORS", "likelihood", "noise", "objective", "posterior"]

@@ -21,6 +21,7 @@ def differentiable(operator: Operator) -> Callable:
     forward_operator, backward_operator = operator.forward, operator.backward
     backward_of_backward = _backward_function(operator)
     num_tensors, num_grads = len(operator.tensors), operator.differentiable
+    no_grads = (None,) * (num_tensors - num_grads + operator.constants.count(",") + 1)
 
     class Forward(Function):
         generate_vmap_rule = True
@@ -37,7 +38,7 @@ def differentiable(operator: Operator) -> Callable:
 
         @staticmethod
         def backward(ctx, *grads):
-            tensors, needs = ctx.saved_tensors, list(ctx.needs_input_grad[:num_grads])
+            tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[:num_grads]
             twice = torch.is_grad_enabled() and not torch.compiler.is_compiling()
             call = backward_of_backward if twice else backward_operator
             results = call(*grads, *tensors, *ctx.constants, needs)

@@ -1,0 +1,110 @@
+"""Who computes an operator: one backend serves each type of device, chosen once, overridable.
+
+`reference` is plain torch and serves any device that nothing faster serves; `native` is the compiled library for CPU
+tensors. Naming a backend, by `use` or by the environment variable FASTVAE_BACKEND, demands it: where it cannot serve,
+that is an error, never a quiet change of backend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+
+from . import native, reference
+
+_DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}  # where a faster backend may stand before the reference
+_demanded: str | None = None
+_operators: tuple[str, ...] = ()
+_fallback = torch.library.Library("fastvae", "IMPL")
+
+
+def available() -> dict[str, str | None]:
+    """Each backend, with None where it can serve and the reason where it cannot."""
+    return {"native": native.load(), "reference": None}
+
+
+def serving(device_type: str) -> str:
+    """The name of the backend that computes on tensors of this type of device ("cpu", "cuda", ...)."""
+    if _demanded is not None:
+        return _demanded
+    return "native" if device_type == "cpu" and native.load() is None else "reference"
+
+
+@contextlib.contextmanager
+def use(name: str) -> Iterator[None]:
+    """Demand a backend for the duration of a `with` block.
+
+    Raises:
+        ValueError: there is no backend of that name.
+        RuntimeError: the backend cannot serve here; the message says why and what would help.
+    """
+    global _demanded
+    _check(name)
+    before, _demanded = _demanded, name
+    override = torch.library.Library("fastvae", "IMPL")
+    try:
+        if name == "reference":
+            _override(override, _reference_functions())
+        yield
+    finally:
+        override._destroy()
+        _demanded = before
+
+
+def register(operators: tuple[str, ...]) -> None:
+    """Give each operator its kernels. Called once, when the operators have been defined."""
+    global _operators
+    _operators = operators
+    for operator, function in _reference_functions().items():
+        _fallback.impl(operator, _announced(function), "CompositeExplicitAutograd")
+    native.load()
+    demanded = os.environ.get("FASTVAE_BACKEND")
+    if demanded:
+        use(demanded).__enter__()
+
+
+def _override(override: torch.library.Library, functions: dict[str, Callable]) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*other operators may also be overridden", category=UserWarning)
+        for operator, function in functions.items():
+            for key in _DISPATCH_KEYS.values():
+                override.impl(operator, function, key, allow_override=True)
+
+
+def _reference_functions() -> dict[str, Callable]:
+    return {name: getattr(reference, name) for name in _operators}
+
+
+def _check(name: str) -> None:
+    reasons = available()
+    if name not in reasons:
+        raise ValueError(f"backend {name!r} is unknown; there are {', '.join(map(repr, reasons))}")
+    if reasons[name] is not None:
+        raise RuntimeError(f"backend {name!r} cannot serve: {reasons[name]}")
+
+
+def _announced(function: Callable) -> Callable:
+    """The reference, saying once for each type of device that it serves for want of something faster."""
+
+    @functools.wraps(function)
+    def call(*args):
+        device = next(arg.device.type for arg in args if isinstance(arg, torch.Tensor))
+        if device != "meta":
+            _announce(device)
+        return function(*args)
+
+    return call
+
+
+@functools.cache
+def _announce(device_type: str) -> None:
+    reason = native.load() if device_type == "cpu" else "no compiled backend serves it"
+    warnings.warn(
+        f"fastvae: plain torch computes on {device_type!r} tensors ({reason}); results are right, speed is not",
+        stacklevel=2,
+    )

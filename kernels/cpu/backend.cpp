@@ -1,0 +1,37 @@
+// The driver and the table of one instruction set, behind two plain functions.
+#include "families.h"
+#include "rows.h"
+
+namespace fastvae::FASTVAE_ISA {
+
+static const Table& table() {
+  static const Table filled = [] {
+    Table t;
+    add_posterior(t);
+    add_likelihood(t);
+    add_objective(t);
+    return t;
+  }();
+  return filled;
+}
+
+static void run(const Job& job, int64_t first_task, int64_t last_task) {
+  Loop formula = table().find(job);
+  if (job.f64) walk<double>(job, formula, first_task, last_task);
+  else walk<float>(job, formula, first_task, last_task);
+}
+
+static void philox_words(const int64_t* counter, const int64_t* key, int64_t* out, int64_t count) {
+  for (int64_t i = 0; i < count; ++i, counter += 4, out += 4) {
+    Block<uint64_t> c{uint64_t(counter[0]), uint64_t(counter[1]), uint64_t(counter[2]), uint64_t(counter[3])};
+    Block<uint64_t> w = philox(c, uint32_t(key[0]), uint32_t(key[1]));
+    out[0] = uint32_t(w.w0), out[1] = uint32_t(w.w1), out[2] = uint32_t(w.w2), out[3] = uint32_t(w.w3);
+  }
+}
+
+#define FASTVAE_STRING_(x) #x
+#define FASTVAE_STRING(x) FASTVAE_STRING_(x)
+extern const Backend backend;
+const Backend backend = {FASTVAE_STRING(FASTVAE_ISA), run, philox_words};
+
+}  // namespace fastvae::FASTVAE_ISA

@@ -1,0 +1,144 @@
+// Runs of elements between memory's types and the arithmetic type.
+#pragma once
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#include "../math/platform.h"
+#include "job.h"
+
+namespace fastvae::FASTVAE_ISA {
+
+// Storage of a type, and its value as float or double.
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+FASTVAE_FN float to_float(BFloat16 x) { return bit_cast<float>(uint32_t(x.bits) << 16); }
+
+FASTVAE_FN float to_float(Half x) {
+#if defined(__F16C__)
+  return _cvtsh_ss(x.bits);
+#else
+  uint32_t sign = uint32_t(x.bits & 0x8000) << 16, magnitude = x.bits & 0x7fff;
+  float normal = bit_cast<float>(magnitude << 13) * 0x1p112f;  // subnormals included
+  uint32_t bits = magnitude >= 0x7c00 ? (magnitude << 13) | 0x7f800000u : bit_cast<uint32_t>(normal);
+  return bit_cast<float>(bits | sign);
+#endif
+}
+
+template <class T>
+FASTVAE_FN float to_float(T x) {
+  return static_cast<float>(x);
+}
+
+FASTVAE_FN void from_float(float x, BFloat16& out) {
+  uint32_t bits = bit_cast<uint32_t>(x);
+  uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
+  out.bits = static_cast<uint16_t>(x != x ? 0x7fc0u : rounded);
+}
+
+FASTVAE_FN void from_float(float x, Half& out) {
+#if defined(__F16C__)
+  out.bits = static_cast<uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
+#else
+  uint32_t bits = bit_cast<uint32_t>(x), sign = (bits >> 16) & 0x8000, magnitude = bits & 0x7fffffff;
+  uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1)) >> 13;
+  // Adding 1/2 lines a subnormal half's last bit up with a float's.
+  uint32_t subnormal = bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  uint32_t half = magnitude < 0x38800000u ? subnormal : normal;
+  half = magnitude >= 0x477ff000u ? 0x7c00u : half;
+  half = magnitude > 0x7f800000u ? 0x7e00u : half;
+  out.bits = static_cast<uint16_t>(half | sign);
+#endif
+}
+
+template <class From, class T>
+FASTVAE_FN void read_run(const void* data, int64_t offset, int64_t stride, int64_t n, T* out) {
+  const From* from = static_cast<const From*>(data) + offset;
+  if (stride == 1) {
+    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(to_float(from[i]));
+  } else {
+    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(to_float(from[i * stride]));
+  }
+}
+
+#if defined(__AVX512F__)
+template <>
+FASTVAE_FN void read_run<Half, float>(const void* data, int64_t offset, int64_t stride, int64_t n, float* out) {
+  const Half* from = static_cast<const Half*>(data) + offset;
+  int64_t i = 0;
+  if (stride == 1)
+    for (; i + 16 <= n; i += 16)
+      _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i))));
+  for (; i < n; ++i) out[i] = to_float(from[i * stride]);
+}
+#elif defined(__F16C__)
+template <>
+FASTVAE_FN void read_run<Half, float>(const void* data, int64_t offset, int64_t stride, int64_t n, float* out) {
+  const Half* from = static_cast<const Half*>(data) + offset;
+  int64_t i = 0;
+  if (stride == 1)
+    for (; i + 8 <= n; i += 8)
+      _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+  for (; i < n; ++i) out[i] = to_float(from[i * stride]);
+}
+#endif
+
+template <class T>
+void read(Type type, const void* data, int64_t offset, int64_t stride, int64_t n, T* out) {
+  switch (type) {
+    case Type::f32: return read_run<float>(data, offset, stride, n, out);
+    case Type::f16: return read_run<Half>(data, offset, stride, n, out);
+    case Type::bf16: return read_run<BFloat16>(data, offset, stride, n, out);
+    case Type::u8:
+    case Type::boolean: return read_run<uint8_t>(data, offset, stride, n, out);
+    case Type::f64:
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(static_cast<const double*>(data)[offset + i * stride]);
+  }
+}
+
+template <class To, class T>
+FASTVAE_FN void write_run(const T* in, int64_t n, void* data, int64_t offset, int64_t stride) {
+  To* to = static_cast<To*>(data) + offset;
+  if (stride == 1) {
+    for (int64_t i = 0; i < n; ++i) from_float(static_cast<float>(in[i]), to[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) from_float(static_cast<float>(in[i]), to[i * stride]);
+  }
+}
+
+#if defined(__AVX512F__)
+template <>
+FASTVAE_FN void write_run<Half, float>(const float* in, int64_t n, void* data, int64_t offset, int64_t stride) {
+  Half* to = static_cast<Half*>(data) + offset;
+  int64_t i = 0;
+  if (stride == 1)
+    for (; i + 16 <= n; i += 16)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i),
+                          _mm512_cvtps_ph(_mm512_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i < n; ++i) from_float(in[i], to[i * stride]);
+}
+#endif
+
+template <class T>
+void write(const T* in, int64_t n, Type type, void* data, int64_t offset, int64_t stride) {
+  switch (type) {
+    case Type::f16: return write_run<Half>(in, n, data, offset, stride);
+    case Type::bf16: return write_run<BFloat16>(in, n, data, offset, stride);
+    case Type::f32:
+      for (int64_t i = 0; i < n; ++i) static_cast<float*>(data)[offset + i * stride] = static_cast<float>(in[i]);
+      return;
+    case Type::f64:
+      for (int64_t i = 0; i < n; ++i) static_cast<double*>(data)[offset + i * stride] = static_cast<double>(in[i]);
+      return;
+    case Type::u8:
+    case Type::boolean: return;  // no operator writes integers
+  }
+}
+
+}  // namespace fastvae::FASTVAE_ISA

@@ -1,0 +1,84 @@
+// One operator call as the row driver sees it: operands, shape, formula. Plain data, the same for every instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "../math/constants.h"
+
+namespace fastvae {
+
+constexpr int kMaxDims = 8;       // after merging; more distinct strides than that are made contiguous first
+constexpr int kMaxOperands = 8;
+
+enum class Type : uint8_t { f32, f64, f16, bf16, u8, boolean };
+enum class ScaleAs : uint8_t { log_var, log_std, var, std, softplus, count };
+
+enum class Formula : uint8_t {
+  rsample,
+  rsample_backward,
+  kl_standard_normal,
+  kl_standard_normal_backward,
+  kl_normal,
+  kl_normal_backward,
+  rsample_kl,
+  rsample_kl_backward,
+  bernoulli_log_prob,
+  bernoulli_log_prob_backward,
+  gaussian_log_prob,
+  gaussian_log_prob_backward,
+  elbo,
+  elbo_backward,
+  count
+};
+
+struct Operand {
+  void* data = nullptr;  // null: an input that is `fill` everywhere, or an output nobody wants
+  Type type = Type::f32;
+  double fill = 0;
+  bool summed = false;      // an output with one value for each row
+  bool contiguous = false;  // row-major over all dimensions
+  bool event_contiguous = false;
+  bool event_constant = false;
+  bool constant = false;
+  int64_t strides[kMaxDims] = {};
+};
+
+// What a formula's last inputs are made of: noise (forward), or sums over the samples of a gradient and noise (backward).
+enum class Sampling : uint8_t { none, noise, gradient };
+
+struct Job {
+  Formula formula = Formula::count;
+  ScaleAs scale_as = ScaleAs::log_var;
+  bool f64 = false;
+  Constants<double> constants;
+
+  int ndim = 0, batch_ndim = 0;
+  int64_t sizes[kMaxDims] = {};
+  int64_t rows = 1, cols = 1;
+
+  int inputs = 0, outputs = 0;
+  Operand input[kMaxOperands], output[kMaxOperands];
+  bool weighted = false;
+  Operand weight;
+
+  Sampling sampling = Sampling::none;
+  int64_t samples = 1;
+  uint64_t seed = 0;
+  bool has_eps = false;
+  Operand eps, grad_z;                            // strides of one sample
+  int64_t eps_sample_stride = 0, grad_sample_stride = 0;
+  double sum_scale = 1;
+
+  // The work as a list of tasks: `tasks` = row groups times column chunks. It depends on the shape alone, never on the
+  // number of threads, and so do the partial sums and their order.
+  int64_t rows_per_task = 1, cols_per_task = 1, chunks = 1, tasks = 0;
+  double* partial = nullptr;  // [summed output, row, chunk] where chunks > 1
+};
+
+struct Backend {
+  const char* name;
+  void (*run)(const Job&, int64_t first_task, int64_t last_task);
+  void (*philox)(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count);
+};
+
+}  // namespace fastvae

@@ -1,0 +1,359 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace fastvae {
+
+using torch::headeronly::ScalarType;
+
+namespace {
+
+constexpr int64_t kShortRow = 512;          // shorter rows share a tile
+constexpr int64_t kTaskElements = 8192;     // of short rows; also what is worth waking a thread for
+constexpr int64_t kChunkElements = 16384;   // columns of a long row that one task takes
+
+Type type_of(const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float: return Type::f32;
+    case ScalarType::Double: return Type::f64;
+    case ScalarType::Half: return Type::f16;
+    case ScalarType::BFloat16: return Type::bf16;
+    case ScalarType::Byte: return Type::u8;
+    case ScalarType::Bool: return Type::boolean;
+    default: STD_TORCH_CHECK(false, "fastvae: operands are float32, float64, float16, bfloat16, uint8 or bool");
+  }
+}
+
+bool is_dense(const Tensor& tensor) {
+  std::vector<std::pair<int64_t, int64_t>> dims;  // stride, size
+  for (int64_t d = 0; d < tensor.dim(); ++d)
+    if (tensor.size(d) != 1) dims.push_back({tensor.stride(d), tensor.size(d)});
+  std::sort(dims.begin(), dims.end());
+  int64_t expected = 1;
+  for (auto [stride, size] : dims) {
+    if (stride != expected) return false;
+    expected *= size;
+  }
+  return true;
+}
+
+// The dense strides in the tensor's own order of dimensions, found as torch.empty_like finds it.
+Shape dense_strides(const Tensor& tensor) {
+  int64_t ndim = tensor.dim();
+  std::vector<int64_t> order(ndim);
+  for (int64_t i = 0; i < ndim; ++i) order[i] = ndim - 1 - i;
+  auto swaps = [&](int64_t a, int64_t b) {
+    int64_t stride_a = tensor.stride(a), stride_b = tensor.stride(b);
+    if (stride_a == 0 || stride_b == 0) return 0;
+    if (stride_a != stride_b) return stride_a < stride_b ? -1 : 1;
+    return tensor.size(a) > tensor.size(b) ? 1 : 0;
+  };
+  for (int64_t i = 1; i < ndim; ++i) {
+    int64_t at = i;
+    for (int64_t before = i - 1; before >= 0; --before) {
+      int verdict = swaps(order[before], order[at]);
+      if (verdict > 0) std::swap(order[before], order[at]), at = before;
+      else if (verdict < 0) break;
+    }
+  }
+  Shape strides(ndim);
+  int64_t next = 1;
+  for (int64_t d : order) {
+    strides[d] = next;
+    next *= std::max<int64_t>(tensor.size(d), 1);
+  }
+  return strides;
+}
+
+Shape row_major(const Shape& shape) {
+  Shape strides(shape.size());
+  int64_t next = 1;
+  for (size_t d = shape.size(); d-- > 0;) {
+    strides[d] = next;
+    next *= std::max<int64_t>(shape[d], 1);
+  }
+  return strides;
+}
+
+int64_t product(const int64_t* sizes, int64_t n) {
+  int64_t result = 1;
+  for (int64_t d = 0; d < n; ++d) result *= sizes[d];
+  return result;
+}
+
+Shape broadcast(std::initializer_list<const Tensor*> tensors) {
+  Shape shape;
+  for (const Tensor* tensor : tensors) {
+    if (tensor == nullptr) continue;
+    auto sizes = tensor->sizes();
+    if (sizes.size() > shape.size()) shape.insert(shape.begin(), sizes.size() - shape.size(), 1);
+    size_t lead = shape.size() - sizes.size();
+    for (size_t d = 0; d < sizes.size(); ++d) {
+      int64_t& size = shape[lead + d];
+      STD_TORCH_CHECK(size == sizes[d] || size == 1 || sizes[d] == 1, "fastvae: operands do not broadcast");
+      if (size == 1) size = sizes[d];
+    }
+  }
+  return shape;
+}
+
+Tensor empty(const Shape& shape, const Shape& strides, ScalarType dtype) {
+  AtenTensorHandle handle;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      shape.size(), shape.data(), strides.data(), torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
+      aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
+}
+
+Tensor empty(const Shape& shape, ScalarType dtype) { return empty(shape, row_major(shape), dtype); }
+
+bool has_shape(const Tensor& tensor, const Shape& shape) {
+  auto sizes = tensor.sizes();
+  return sizes.size() == shape.size() && std::equal(shape.begin(), shape.end(), sizes.begin());
+}
+
+template <class Visit>
+void for_operands(Job& job, Visit visit) {
+  for (int k = 0; k < job.inputs; ++k) visit(job.input[k]);
+  for (int k = 0; k < job.outputs; ++k)
+    if (!job.output[k].summed) visit(job.output[k]);
+  visit(job.weight);
+  visit(job.eps);
+  visit(job.grad_z);
+}
+
+}  // namespace
+
+Tensor new_like(const Tensor& tensor) {
+  auto sizes = tensor.sizes();
+  auto strides = tensor.strides();
+  Shape shape(sizes.begin(), sizes.end());
+  if (is_dense(tensor)) return empty(shape, Shape(strides.begin(), strides.end()), tensor.scalar_type());
+  return empty(shape, dense_strides(tensor), tensor.scalar_type());
+}
+
+Plan::Plan(Formula formula, std::initializer_list<const Tensor*> operands, int64_t event_ndim, int64_t num_samples)
+    : shape_(broadcast(operands)), event_ndim_(event_ndim) {
+  if (num_samples > 0) shape_.insert(shape_.begin(), num_samples);
+  STD_TORCH_CHECK(event_ndim >= 0 && event_ndim <= int64_t(shape_.size()), "fastvae: event_ndim out of range");
+  STD_TORCH_CHECK(shape_.size() <= kMaxDims, "fastvae: operands have at most ", kMaxDims, " dimensions");
+  for (const Tensor* tensor : operands)
+    job.f64 = job.f64 || (tensor != nullptr && tensor->scalar_type() == ScalarType::Double);
+  job.formula = formula;
+  job.ndim = int(shape_.size());
+  job.batch_ndim = event_ndim == 0 ? 0 : job.ndim - int(event_ndim);
+  std::copy(shape_.begin(), shape_.end(), job.sizes);
+}
+
+ScalarType Plan::accumulate_dtype() const { return job.f64 ? ScalarType::Double : ScalarType::Float; }
+
+int64_t Plan::event_size() const { return product(shape_.data() + shape_.size() - event_ndim_, event_ndim_); }
+
+// The tensor against the shape, less `skip_leading` dimensions of its own and the shape's last `event_ndim`.
+Operand Plan::operand(const Tensor& tensor, int64_t skip_leading, int64_t event_ndim) const {
+  STD_TORCH_CHECK(tensor.is_cpu(), "fastvae: all operands must be on one device");
+  Operand result;
+  result.data = tensor.data_ptr();
+  result.type = type_of(tensor);
+  auto sizes = tensor.sizes();
+  auto strides = tensor.strides();
+  int64_t lead = int64_t(shape_.size()) - event_ndim - (int64_t(sizes.size()) - skip_leading);
+  STD_TORCH_CHECK(lead >= 0, "fastvae: an operand has more dimensions than the result");
+  for (int64_t d = skip_leading; d < int64_t(sizes.size()); ++d) {
+    int64_t size = shape_[lead + d - skip_leading];
+    STD_TORCH_CHECK(sizes[d] == size || sizes[d] == 1, "fastvae: an operand does not broadcast to the result");
+    result.strides[lead + d - skip_leading] = sizes[d] == 1 ? 0 : strides[d];
+  }
+  return result;
+}
+
+void Plan::input(const Tensor& tensor) { job.input[job.inputs++] = operand(tensor); }
+
+void Plan::input(const OptionalTensor& tensor, double fill) {
+  if (tensor.has_value()) return input(*tensor);
+  job.input[job.inputs++].fill = fill;
+}
+
+void Plan::input_of_rows(const OptionalTensor& grad) {
+  Operand& in = job.input[job.inputs++];
+  if (grad.has_value()) in = operand(*grad, 0, event_ndim_);
+}
+
+void Plan::weight(const OptionalTensor& tensor) {
+  job.weighted = tensor.has_value();
+  if (job.weighted) job.weight = operand(*tensor);
+}
+
+void Plan::take_seed(const OptionalTensor& seed, const OptionalTensor& eps) {
+  STD_TORCH_CHECK(seed.has_value() != eps.has_value(), "fastvae: exactly one of seed and eps is given");
+  job.has_eps = eps.has_value();
+  if (job.has_eps) return;
+  STD_TORCH_CHECK(seed->numel() == 1 && seed->scalar_type() == ScalarType::Long && seed->is_cpu(),
+                  "fastvae: seed is one int64 element on the operands' device");
+  job.seed = *static_cast<const uint64_t*>(seed->data_ptr());
+}
+
+void Plan::noise(const OptionalTensor& seed, const OptionalTensor& eps) {
+  take_seed(seed, eps);
+  job.sampling = Sampling::noise;
+  if (job.has_eps) job.eps = operand(*eps);
+}
+
+void Plan::gradient_of_samples(const OptionalTensor& grad_z, const OptionalTensor& seed, const OptionalTensor& eps,
+                               int64_t num_samples) {
+  take_seed(seed, eps);
+  job.sampling = Sampling::gradient;
+  job.samples = std::max<int64_t>(num_samples, 1);
+  int64_t sample_axis = num_samples > 0 ? 1 : 0;
+  auto take = [&](const OptionalTensor& tensor, Operand& into, int64_t& sample_stride) {
+    if (!tensor.has_value()) return;
+    into = operand(*tensor, sample_axis);
+    if (sample_axis) sample_stride = tensor->size(0) == 1 ? 0 : tensor->stride(0);
+  };
+  take(eps, job.eps, job.eps_sample_stride);
+  take(grad_z, job.grad_z, job.grad_sample_stride);
+}
+
+Tensor Plan::add_output(Tensor tensor, bool summed) {
+  Operand& out = job.output[job.outputs++];
+  if (summed) {
+    out.data = tensor.data_ptr();
+    out.type = type_of(tensor);
+    out.summed = true;
+  } else {
+    out = operand(tensor);
+  }
+  return tensor;
+}
+
+Tensor Plan::output(const Tensor& like) {
+  return add_output(has_shape(like, shape_) ? new_like(like) : empty(shape_, like.scalar_type()), false);
+}
+
+Tensor Plan::output_sum() {
+  Shape batch(shape_.begin(), shape_.end() - event_ndim_);
+  return add_output(empty(batch, accumulate_dtype()), event_ndim_ > 0);
+}
+
+Tensor Plan::output_grad(const Tensor& like, bool needed) {
+  if (!needed) {
+    ++job.outputs;
+    return empty({0}, like.scalar_type());
+  }
+  if (has_shape(like, shape_)) return output(like);
+  auto sizes = like.sizes();
+  int64_t event = std::min<int64_t>(event_ndim_, sizes.size());
+  bool shared = event_ndim_ > 0 && std::all_of(sizes.end() - event, sizes.end(), [](int64_t s) { return s == 1; });
+  Shape shape = shape_;
+  if (shared) std::fill(shape.end() - event_ndim_, shape.end(), 1);
+  return add_output(empty(shape, accumulate_dtype()), shared);
+}
+
+// Orders the event's dimensions as memory has them (noise is numbered in logical order and forbids that), then drops
+// dimensions of size one and merges neighbours that every operand steps through as one.
+void Plan::arrange() {
+  int batch_ndim = job.batch_ndim, ndim = job.ndim;
+  std::vector<int> order(ndim);
+  for (int d = 0; d < ndim; ++d) order[d] = d;
+  if (job.sampling == Sampling::none) {
+    const Operand* widest = nullptr;
+    for (int k = 0; k < job.inputs && widest == nullptr; ++k) {
+      bool full = job.input[k].data != nullptr;
+      for (int d = batch_ndim; d < ndim; ++d) full = full && (job.sizes[d] == 1 || job.input[k].strides[d] != 0);
+      if (full) widest = &job.input[k];
+    }
+    if (widest != nullptr)
+      std::stable_sort(order.begin() + batch_ndim, order.end(),
+                       [&](int a, int b) { return widest->strides[a] > widest->strides[b]; });
+  }
+  std::vector<std::vector<int>> groups;  // dimensions that become one, outer to inner
+  int batch_groups = 0;
+  for (int i = 0; i < ndim; ++i) {
+    int d = order[i];
+    if (job.sizes[d] == 1) continue;
+    bool merge = !groups.empty() && (i > 0) && int(groups.size()) > (d >= batch_ndim ? batch_groups : 0);
+    if (merge) {
+      int outer = groups.back().back();
+      for_operands(job, [&](Operand& o) { merge = merge && o.strides[outer] == o.strides[d] * job.sizes[d]; });
+    }
+    if (merge) groups.back().push_back(d);
+    else groups.push_back({d});
+    if (d < batch_ndim) batch_groups = int(groups.size());
+  }
+  int64_t sizes[kMaxDims];
+  for (size_t g = 0; g < groups.size(); ++g) {
+    sizes[g] = 1;
+    for (int d : groups[g]) sizes[g] *= job.sizes[d];
+  }
+  for_operands(job, [&](Operand& o) {
+    int64_t strides[kMaxDims] = {};
+    for (size_t g = 0; g < groups.size(); ++g) strides[g] = o.strides[groups[g].back()];
+    std::copy(strides, strides + kMaxDims, o.strides);
+  });
+  std::copy(sizes, sizes + groups.size(), job.sizes);
+  job.ndim = int(groups.size());
+  job.batch_ndim = batch_groups;
+  job.rows = product(job.sizes, job.batch_ndim);
+  job.cols = product(job.sizes + job.batch_ndim, job.ndim - job.batch_ndim);
+  for_operands(job, [&](Operand& o) {
+    int64_t expected = 1;
+    o.contiguous = o.event_contiguous = o.event_constant = o.constant = true;
+    for (int d = job.ndim - 1; d >= 0; --d) {
+      bool event = d >= job.batch_ndim;
+      o.contiguous = o.contiguous && o.strides[d] == expected;
+      o.event_contiguous = o.event_contiguous && (!event || o.strides[d] == expected);
+      o.event_constant = o.event_constant && (!event || o.strides[d] == 0);
+      o.constant = o.constant && o.strides[d] == 0;
+      expected *= job.sizes[d];
+    }
+  });
+}
+
+void Plan::cut() {
+  int64_t cols = std::max<int64_t>(job.cols, 1);
+  if (cols > kChunkElements) {
+    job.cols_per_task = kChunkElements;
+    job.chunks = (cols + kChunkElements - 1) / kChunkElements;
+  } else {
+    job.cols_per_task = cols;
+    int64_t rows_per_tile = cols <= kShortRow ? 2 * kShortRow / cols : 1;
+    job.rows_per_task = std::max<int64_t>(kTaskElements / cols / rows_per_tile, 1) * rows_per_tile;
+  }
+  job.tasks = (job.rows + job.rows_per_task - 1) / job.rows_per_task * job.chunks;
+}
+
+void Plan::run(const Backend& backend) {
+  arrange();
+  cut();
+  std::vector<double> partial;
+  bool summed = false;
+  for (int k = 0; k < job.outputs; ++k) summed = summed || job.output[k].summed;
+  if (job.chunks > 1 && summed) {
+    partial.resize(job.outputs * job.rows * job.chunks);
+    job.partial = partial.data();
+  }
+  int64_t elements_per_task = job.rows_per_task * job.cols_per_task * job.samples;
+  int64_t grain = std::max<int64_t>(kTaskElements / std::max<int64_t>(elements_per_task, 1), 1);
+  if (job.tasks <= grain) {
+    backend.run(job, 0, job.tasks);
+  } else {
+    torch::stable::parallel_for(0, job.tasks, grain,
+                                [&](int64_t first, int64_t last) { backend.run(job, first, last); });
+  }
+  if (job.partial == nullptr) return;
+  for (int k = 0; k < job.outputs; ++k) {
+    const Operand& out = job.output[k];
+    if (!out.summed || out.data == nullptr) continue;
+    for (int64_t row = 0; row < job.rows; ++row) {
+      const double* chunk = job.partial + (k * job.rows + row) * job.chunks;
+      double total = 0;
+      for (int64_t i = 0; i < job.chunks; ++i) total += chunk[i];
+      total *= job.sum_scale;
+      if (job.f64) static_cast<double*>(out.data)[row] = total;
+      else static_cast<float*>(out.data)[row] = static_cast<float>(total);
+    }
+  }
+}
+
+}  // namespace fastvae

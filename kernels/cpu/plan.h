@@ -1,0 +1,61 @@
+// From tensors to a Job: broadcasting, merging of dimensions, what lies in place, how the work is cut into tasks.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "job.h"
+
+namespace fastvae {
+
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using Shape = std::vector<int64_t>;
+
+Tensor new_like(const Tensor& tensor);  // torch.empty_like: dense layouts are kept
+
+// Collects operands over one broadcast shape, then runs a formula over them.
+class Plan {
+ public:
+  // Rows are the leading dimensions, events the last `event_ndim`; an elementwise plan sums nothing.
+  // The shape is that of the operands broadcast, with an axis of `num_samples` in front where that is not 0.
+  Plan(Formula formula, std::initializer_list<const Tensor*> operands, int64_t event_ndim, int64_t num_samples = 0);
+
+  Job job;
+
+  void input(const Tensor& tensor);
+  void input(const OptionalTensor& tensor, double fill);
+  void input_of_rows(const OptionalTensor& grad);  // gradient of an output_sum: one value for each row, 0 where absent
+  void weight(const OptionalTensor& tensor);
+  // The last input: noise, numbered in row-major order of the shape.
+  void noise(const OptionalTensor& seed, const OptionalTensor& eps);
+  // The last two inputs: sums over the samples of grad_z and of grad_z * noise; 0 where grad_z is absent.
+  void gradient_of_samples(const OptionalTensor& grad_z, const OptionalTensor& seed, const OptionalTensor& eps,
+                           int64_t num_samples);
+
+  int64_t event_size() const;
+  Tensor output(const Tensor& like);                       // full shape, the dtype and, if it can be, layout of `like`
+  Tensor output_sum();                                     // one value for each row, [*batch]
+  Tensor output_grad(const Tensor& operand, bool needed);  // as ops/_operator.py's empty_grad says
+
+  void run(const Backend& backend);
+
+ private:
+  Shape shape_;
+  int64_t event_ndim_;
+
+  Operand operand(const Tensor& tensor, int64_t skip_leading = 0, int64_t event_ndim = 0) const;
+  torch::headeronly::ScalarType accumulate_dtype() const;
+  void take_seed(const OptionalTensor& seed, const OptionalTensor& eps);
+  Tensor add_output(Tensor tensor, bool summed);
+  void arrange();
+  void cut();
+};
+
+}  // namespace fastvae

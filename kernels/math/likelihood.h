@@ -1,0 +1,56 @@
+// log p(x|z): log-likelihoods element by element.
+#pragma once
+
+#include "constants.h"
+#include "elementary.h"
+#include "posterior.h"
+
+namespace fastvae::FASTVAE_ISA {
+
+// x l - softplus(l): cross-entropy in logits
+template <class T>
+struct BernoulliLogProb {
+  static constexpr int inputs = 2, outputs = 1;
+  static FASTVAE_FN void at(const Constants<T>& c, T x, T logits, T& log_prob) {
+    // max(l, 0) - l x as one product: no difference of two large terms.
+    T target = x * c.x_scale;
+    T linear = logits * (logits > T(0) ? T(1) - target : -target);
+    log_prob = -(linear + log1p_unit(exp(-abs(logits))));
+  }
+};
+
+template <class T>
+struct BernoulliLogProbBackward {
+  static constexpr int inputs = 3, outputs = 2;
+  static FASTVAE_FN void at(const Constants<T>& c, T grad, T x, T logits, T& grad_x, T& grad_logits) {
+    grad_x = grad * (logits * c.x_scale);
+    grad_logits = grad * (x * c.x_scale - sigmoid(logits));
+  }
+};
+
+// -((x - mean)^2 / (2 var) + log std + log(2 pi) / 2), scaled before it is squared
+template <class T, class ScaleAs>
+struct GaussianLogProb {
+  static constexpr int inputs = 3, outputs = 1;
+  static FASTVAE_FN void at(const Constants<T>& c, T x, T mean, T scale, T& log_prob) {
+    Scale<T> s = ScaleAs::read(c, scale);
+    T residual = fma(x, c.x_scale, -mean) * s.inv_std;
+    log_prob = -(T(0.5) * fma(residual, residual, s.log_var) + c.log_normalizer);
+  }
+};
+
+template <class T, class ScaleAs>
+struct GaussianLogProbBackward {
+  static constexpr int inputs = 4, outputs = 3;
+  static FASTVAE_FN void at(const Constants<T>& c, T grad, T x, T mean, T scale, T& grad_x, T& grad_mean,
+                            T& grad_scale) {
+    Scale<T> s = ScaleAs::read(c, scale);
+    T residual = fma(x, c.x_scale, -mean) * s.inv_std;
+    grad_mean = grad * (residual * s.inv_std);
+    grad_x = -grad_mean * c.x_scale;
+    T slope = T(0.5) * fma(residual, residual, T(-1));
+    grad_scale = s.d_log_var == T(0) ? T(0) : grad * (slope * s.d_log_var);
+  }
+};
+
+}  // namespace fastvae::FASTVAE_ISA

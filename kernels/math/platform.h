@@ -1,0 +1,56 @@
+// What differs between the compilers that read kernels/math: function attributes, fused multiply-add, bit casts.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#define FASTVAE_FN __host__ __device__ __forceinline__
+#else
+#define FASTVAE_FN inline __attribute__((always_inline))
+#endif
+
+// Each instruction set compiles these headers again; a namespace of its own keeps the copies apart at link time.
+#ifndef FASTVAE_ISA
+#define FASTVAE_ISA generic
+#endif
+
+namespace fastvae::FASTVAE_ISA {
+
+// Contraction is off and every fused operation is written out: vector body and scalar tail then give the same bits.
+FASTVAE_FN float fma(float a, float b, float c) {
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+FASTVAE_FN double fma(double a, double b, double c) {
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return __builtin_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+template <class To, class From>
+FASTVAE_FN To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+// Horner's rule, coefficients from the constant term up.
+template <class T>
+FASTVAE_FN T polynomial(T, T c) {
+  return c;
+}
+template <class T, class... Rest>
+FASTVAE_FN T polynomial(T x, T c, Rest... rest) {
+  return fma(polynomial(x, rest...), x, c);
+}
+
+}  // namespace fastvae::FASTVAE_ISA
