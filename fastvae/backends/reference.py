@@ -380,7 +380,7 @@ def _zero_if_none(grad: Tensor | None, like: Tensor, dtype: torch.dtype, event_n
     """An output's gradient, with the summed dimensions put back as ones."""
     if grad is None:
         return like.new_zeros((), dtype=dtype)
-    return grad.to(dtype).reshape(*grad.shape, *[1] * event_ndim)
+    return grad.to(dtype).reshape([*grad.shape, *[1] * event_ndim])
 
 
 def _grads(needs, operands, grads, shape, event_ndim) -> tuple[Tensor, ...]:
@@ -394,7 +394,7 @@ def _like_empty_grad(grad: Tensor, operand: Tensor, event_ndim: int) -> Tensor:
     if grad.shape == operand.shape:
         return _like_operand(grad, operand)
     if is_shared_by_event(operand, event_ndim):
-        grad = sum_event(grad, event_ndim).reshape(*batch_shape(grad.shape, event_ndim), *[1] * event_ndim)
+        grad = sum_event(grad, event_ndim).reshape([*batch_shape(grad.shape, event_ndim), *[1] * event_ndim])
     return _contiguous(grad)
 
 
