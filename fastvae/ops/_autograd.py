@@ -43,16 +43,17 @@ def differentiable(operator: Operator) -> Callable:
             call = backward_of_backward if twice else backward_operator
             results = call(*grads, *tensors, *ctx.constants, needs)
             results = results if num_grads > 1 else (results,)
-            fitted = [
-                sum_to_operand(g, t) if need else None for g, t, need in zip(results, tensors, needs, strict=False)
-            ]
-            return *fitted, *[None] * (num_tensors - num_grads + len(ctx.constants))
+            fitted = [sum_to_operand(g, t) if need else None for g, t, need in zip(results, tensors, needs)]  # noqa: B905
+            return *fitted, *no_grads
 
     Forward.__name__ = Forward.__qualname__ = operator.name
-    apply = Forward.apply
+    # `Function.apply` inspects the signature at each call, which takes longer than a small kernel; its base does not.
+    apply, transformed = super(Function, Forward).apply, torch._C._are_functorch_transforms_active
 
     def call(*args):
-        return apply(*(_distinct(args) if torch.compiler.is_compiling() else args))
+        if torch.compiler.is_compiling():
+            return Forward.apply(*_distinct(args))
+        return Forward.apply(*args) if transformed() else apply(*args)
 
     return call
 

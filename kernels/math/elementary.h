@@ -13,8 +13,9 @@ constexpr float kLn2High = 0.693145752f;     // 16 bits: n * kLn2High is exact
 constexpr float kLn2Low = 1.42860677e-06f;
 constexpr float kRoundMagic = 12582912.0f;   // 1.5 * 2^23: adding it rounds to an integer
 
+// NaN in `a` comes through. GCC makes one instruction of these forms, and not of their mirror images.
 template <class T>
-FASTVAE_FN T min(T a, T b) {  // NaN in `a` comes through
+FASTVAE_FN T min(T a, T b) {
   return a > b ? b : a;
 }
 template <class T>
@@ -22,56 +23,76 @@ FASTVAE_FN T max(T a, T b) {
   return a < b ? b : a;
 }
 
-template <class T>
-FASTVAE_FN T abs(T x) {
-  return x < T(0) ? -x : x;
+FASTVAE_FN float abs(float x) { return __builtin_fabsf(x); }
+FASTVAE_FN double abs(double x) { return __builtin_fabs(x); }
+
+FASTVAE_FN float power_of_two(int32_t n) { return bit_cast<float>((n + 127) << 23); }
+
+// p 2^n in two factors: 2^128 and the subnormals are out of one factor's range.
+FASTVAE_FN float scale_by_power(float p, int32_t n) {
+  int32_t half = n >> 1;
+  return p * power_of_two(half) * power_of_two(n - half);
 }
 
-// e^t - 1 and e^t - 1 - t, both to full relative accuracy, from one reduction t = n ln 2 + r.
+// e^t, e^t - 1 and e^t - 1 - t, each to full relative accuracy, from one reduction t = n ln 2 + r.
 template <class T>
-struct ExpMinus {
-  T expm1;
-  T expm1_minus_t;
+struct Exponentials {
+  T exp, expm1, expm1_minus_t;
 };
 
-FASTVAE_FN ExpMinus<float> exp_minus(float t) {
-  float x = max(min(t, 89.0f), -30.0f);
+FASTVAE_FN Exponentials<float> exponentials(float t) {
+  float x = max(min(t, 89.0f), -105.0f);
   // Below 1/2 nothing is reduced: subtracting t after the fact would cancel.
   float shifted = abs(x) < 0.5f ? kRoundMagic : fma(x, kLog2E, kRoundMagic);
   float n = shifted - kRoundMagic;
   float r = fma(n, -kLn2Low, fma(n, -kLn2High, x));
   float q = r * r *  // 2.4e-8 on [-1/2, 1/2]
             polynomial(r, 0.5f, 0.166666657f, 0.0416657962f, 0.00833345205f, 0.0013981997f, 0.000198756301f);
-  // s = 2^(n - 1), since 2^128 is no float.
-  float s = bit_cast<float>((bit_cast<int32_t>(shifted) - bit_cast<int32_t>(kRoundMagic) + 126) << 23);
-  float expm1 = 2.0f * fma(s, r + q, s - 0.5f);
-  return {expm1, n == 0.0f ? q : expm1 - t};
+  int32_t k = bit_cast<int32_t>(shifted) - bit_cast<int32_t>(kRoundMagic);
+  // 2^128 is no float: e^t - 1 is made at half its size.
+  float half = power_of_two((k < -100 ? -100 : k) - 1);
+  float expm1 = 2.0f * fma(half, r + q, half - 0.5f);
+  return {scale_by_power(1.0f + (r + q), k), expm1, n == 0.0f ? q : expm1 - t};
 }
 
-FASTVAE_FN ExpMinus<double> exp_minus(double t) {
+FASTVAE_FN Exponentials<double> exponentials(double t) {
   double expm1 = std::expm1(t);
   double term = t * t / 2, series = 0;
   for (int k = 3; k < 20; ++k) {  // 0.5^18 / 20! is below 2^-52 of the sum
     series += term;
     term *= t / k;
   }
-  return {expm1, std::fabs(t) < 0.5 ? series : expm1 - t};
+  return {std::exp(t), expm1, std::fabs(t) < 0.5 ? series : expm1 - t};
 }
 
-FASTVAE_FN float exp(float t) {
-  float x = max(min(t, 89.0f), -105.0f);
+// e^t = 2^n p
+struct ExpParts {
+  float p;
+  int32_t n;
+};
+
+FASTVAE_FN ExpParts exp_parts(float x) {
   float shifted = fma(x, kLog2E, kRoundMagic);
   float n = shifted - kRoundMagic;
   float r = fma(n, -kLn2Low, fma(n, -kLn2High, x));
   float p = fma(r * r,  // 3.1e-9 on [-ln 2 / 2, ln 2 / 2]
                 polynomial(r, 0.49999994f, 0.166665196f, 0.0416683927f, 0.0083687799f, 0.00138144696f), r) +
             1.0f;
-  // In two factors: 2^128 and the subnormals are out of one factor's range.
-  int32_t k = bit_cast<int32_t>(shifted) - bit_cast<int32_t>(kRoundMagic);
-  int32_t half = k >> 1;
-  return p * bit_cast<float>((half + 127) << 23) * bit_cast<float>((k - half + 127) << 23);
+  return {p, bit_cast<int32_t>(shifted) - bit_cast<int32_t>(kRoundMagic)};
+}
+
+FASTVAE_FN float exp(float t) {
+  ExpParts e = exp_parts(max(min(t, 89.0f), -105.0f));
+  return scale_by_power(e.p, e.n);
 }
 FASTVAE_FN double exp(double t) { return std::exp(t); }
+
+// e^t for t <= 0.
+FASTVAE_FN float exp_decay(float t) {
+  ExpParts e = exp_parts(max(t, -105.0f));
+  return e.p * power_of_two(e.n + 64) * 0x1p-64f;
+}
+FASTVAE_FN double exp_decay(double t) { return std::exp(t); }
 
 // log for positive normal x only.
 FASTVAE_FN float log_normal(float x) {
@@ -103,12 +124,12 @@ FASTVAE_FN double log1p_unit(double y) { return std::log1p(y); }
 // log(1 + e^t) = max(t, 0) + log1p(e^-|t|)
 template <class T>
 FASTVAE_FN T softplus(T t) {
-  return max(t, T(0)) + log1p_unit(exp(-abs(t)));
+  return max(t, T(0)) + log1p_unit(exp_decay(-abs(t)));
 }
 
 template <class T>
 FASTVAE_FN T sigmoid(T t) {
-  T e = exp(-abs(t));
+  T e = exp_decay(-abs(t));
   return (t < T(0) ? e : T(1)) / (T(1) + e);
 }
 

@@ -15,7 +15,7 @@ struct BernoulliLogProb {
     // max(l, 0) - l x as one product: no difference of two large terms.
     T target = x * c.x_scale;
     T linear = logits * (logits > T(0) ? T(1) - target : -target);
-    log_prob = -(linear + log1p_unit(exp(-abs(logits))));
+    log_prob = -(linear + log1p_unit(exp_decay(-abs(logits))));
   }
 };
 

@@ -43,14 +43,28 @@ FASTVAE_FN To bit_cast(From from) {
   return to;
 }
 
-// Horner's rule, coefficients from the constant term up.
+// Polynomials by Estrin's scheme, coefficients from the constant term up: pairs first, so that the chain of dependent
+// operations, which is what binds these loops, has the logarithm of Horner's length.
 template <class T>
-FASTVAE_FN T polynomial(T, T c) {
-  return c;
+FASTVAE_FN T polynomial(T, T c0) {
+  return c0;
+}
+template <class T>
+FASTVAE_FN T polynomial(T x, T c0, T c1) {
+  return fma(c1, x, c0);
+}
+template <class T>
+FASTVAE_FN T polynomial(T x, T c0, T c1, T c2) {
+  return fma(c2, x * x, fma(c1, x, c0));
+}
+template <class T>
+FASTVAE_FN T polynomial(T x, T c0, T c1, T c2, T c3) {
+  return fma(fma(c3, x, c2), x * x, fma(c1, x, c0));
 }
 template <class T, class... Rest>
-FASTVAE_FN T polynomial(T x, T c, Rest... rest) {
-  return fma(polynomial(x, rest...), x, c);
+FASTVAE_FN T polynomial(T x, T c0, T c1, T c2, T c3, Rest... rest) {
+  T x2 = x * x;
+  return fma(polynomial(x, rest...), x2 * x2, polynomial(x, c0, c1, c2, c3));
 }
 
 }  // namespace fastvae::FASTVAE_ISA

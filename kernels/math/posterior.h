@@ -10,28 +10,35 @@ namespace fastvae::FASTVAE_ISA {
 template <class T>
 struct Scale {
   T log_var, std, inv_std;
-  ExpMinus<T> var;      // var - 1 and var - 1 - log var
-  T d_log_var;          // d log_var / d parameter, 0 where the clamp holds
+  T var_minus_1, kl;  // var - 1 and var - 1 - log var
+  T d_log_var;        // d log_var / d parameter, 0 where the clamp holds
 };
 
 template <class T>
 FASTVAE_FN T clamp_slope(T value, T lo, T hi, T slope) {
-  return (value < lo || value > hi) ? T(0) : slope;
+  return (value < lo) | (value > hi) ? T(0) : slope;  // no short circuit: a branch would not vectorise
 }
 
-// var - 1 - log_var where var was not made from log_var: by the series near var = 1, directly elsewhere.
+// From s = log std, by e^2s - 1 - 2s = (e^s - 1)^2 + 2 (e^s - 1 - s): one exponential, and no term cancels another.
 template <class T>
-FASTVAE_FN ExpMinus<T> var_minus(T var, T log_var) {
-  T near = exp_minus(log_var).expm1_minus_t;
-  return {var - T(1), abs(log_var) < T(0.5) ? near : var - T(1) - log_var};
+FASTVAE_FN Scale<T> of_log_std(T s, T d_log_var) {
+  Exponentials<T> e = exponentials(s);
+  return {s + s, e.exp, exp(-s), e.expm1 * (e.expm1 + T(2)), fma(e.expm1, e.expm1, T(2) * e.expm1_minus_t), d_log_var};
+}
+
+// From a variance that was not made from its logarithm: by the series near var = 1, directly elsewhere.
+template <class T>
+FASTVAE_FN T kl_of_var(T var, T log_var) {
+  T near = exponentials(log_var).expm1_minus_t;
+  return abs(log_var) < T(0.5) ? near : var - T(1) - log_var;
 }
 
 struct LogVar {
   static constexpr bool logarithmic = true;
   template <class T>
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
-    T t = min(max(p, c.clamp_lo), c.clamp_hi);
-    return {t, exp(T(0.5) * t), exp(T(-0.5) * t), exp_minus(t), clamp_slope(p, c.clamp_lo, c.clamp_hi, T(1))};
+    T log_var = min(max(p, c.clamp_lo), c.clamp_hi);
+    return of_log_std(T(0.5) * log_var, clamp_slope(p, c.clamp_lo, c.clamp_hi, T(1)));
   }
 };
 
@@ -39,8 +46,8 @@ struct LogStd {
   static constexpr bool logarithmic = true;
   template <class T>
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
-    T t = min(max(p, c.clamp_lo), c.clamp_hi);
-    return {t + t, exp(t), exp(-t), exp_minus(t + t), clamp_slope(p, c.clamp_lo, c.clamp_hi, T(2))};
+    T log_std = min(max(p, c.clamp_lo), c.clamp_hi);
+    return of_log_std(log_std, clamp_slope(p, c.clamp_lo, c.clamp_hi, T(2)));
   }
 };
 
@@ -50,15 +57,15 @@ struct Var {
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
     T var = min(max(p, c.clamp_lo), c.clamp_hi);
     T log_var = log(var), std = sqrt(var);
-    return {log_var, std, T(1) / std, var_minus(var, log_var), clamp_slope(p, c.clamp_lo, c.clamp_hi, T(1) / var)};
+    return {log_var, std, T(1) / std, var - T(1), kl_of_var(var, log_var),
+            clamp_slope(p, c.clamp_lo, c.clamp_hi, T(1) / var)};
   }
 };
 
 template <class T>
 FASTVAE_FN Scale<T> of_std(T std, T d_log_var) {
   T log_var = T(2) * log(std);
-  T expm1 = (std - T(1)) * (std + T(1));
-  return {log_var, std, T(1) / std, {expm1, var_minus(std * std, log_var).expm1_minus_t}, d_log_var};
+  return {log_var, std, T(1) / std, (std - T(1)) * (std + T(1)), kl_of_var(std * std, log_var), d_log_var};
 }
 
 struct Std {
@@ -103,15 +110,15 @@ struct RsampleBackward {
 
 // (mean^2 + var - 1 - log var) / 2 (Kingma & Welling 2014, appendix B)
 template <class T>
-FASTVAE_FN T kl_element(T mean, T expm1_minus_t) {
-  return T(0.5) * fma(mean, mean, expm1_minus_t);
+FASTVAE_FN T kl_element(T mean, T kl_of_scale) {
+  return T(0.5) * fma(mean, mean, kl_of_scale);
 }
 
 template <class T, class ScaleAs>
 struct KlStandardNormal {
   static constexpr int inputs = 2, outputs = 1;
   static FASTVAE_FN void at(const Constants<T>& c, T mean, T scale, T& kl) {
-    T value = kl_element(mean, ScaleAs::read(c, scale).var.expm1_minus_t);
+    T value = kl_element(mean, ScaleAs::read(c, scale).kl);
     kl = value <= c.free_bits ? c.free_bits : value;
   }
 };
@@ -121,10 +128,10 @@ struct KlStandardNormalBackward {
   static constexpr int inputs = 3, outputs = 2;
   static FASTVAE_FN void at(const Constants<T>& c, T grad, T mean, T scale, T& grad_mean, T& grad_scale) {
     Scale<T> s = ScaleAs::read(c, scale);
-    bool floored = c.free_bits > T(0) && kl_element(mean, s.var.expm1_minus_t) <= c.free_bits;
-    T slope = T(0.5) * s.var.expm1 * s.d_log_var;
+    bool floored = (c.free_bits > T(0)) & (kl_element(mean, s.kl) <= c.free_bits);
+    T slope = T(0.5) * s.var_minus_1 * s.d_log_var;
     grad_mean = floored ? T(0) : grad * mean;
-    grad_scale = floored || s.d_log_var == T(0) ? T(0) : grad * slope;
+    grad_scale = floored | (s.d_log_var == T(0)) ? T(0) : grad * slope;
   }
 };
 
@@ -144,7 +151,7 @@ struct KlNormal {
   static FASTVAE_FN void at(const Constants<T>& c, T mean_q, T scale_q, T mean_p, T scale_p, T& kl) {
     Scale<T> q = ScaleAs::read(c, scale_q), p = ScaleAs::read(c, scale_p);
     T difference = log_var_difference<ScaleAs>(q, p);
-    T value = kl_element((mean_q - mean_p) * p.inv_std, exp_minus(difference).expm1_minus_t);
+    T value = kl_element((mean_q - mean_p) * p.inv_std, exponentials(difference).expm1_minus_t);
     kl = value <= c.free_bits ? c.free_bits : value;
   }
 };
@@ -156,15 +163,15 @@ struct KlNormalBackward {
                             T& grad_scale_q, T& grad_mean_p, T& grad_scale_p) {
     Scale<T> q = ScaleAs::read(c, scale_q), p = ScaleAs::read(c, scale_p);
     T distance = (mean_q - mean_p) * p.inv_std;
-    ExpMinus<T> e = exp_minus(log_var_difference<ScaleAs>(q, p));
-    bool floored = c.free_bits > T(0) && kl_element(distance, e.expm1_minus_t) <= c.free_bits;
+    Exponentials<T> e = exponentials(log_var_difference<ScaleAs>(q, p));
+    bool floored = (c.free_bits > T(0)) & (kl_element(distance, e.expm1_minus_t) <= c.free_bits);
     T mean = floored ? T(0) : grad * (distance * p.inv_std);
     T slope_q = T(0.5) * e.expm1;
     T slope_p = T(-0.5) * fma(distance, distance, e.expm1);
     grad_mean_q = mean;
     grad_mean_p = -mean;
-    grad_scale_q = floored || q.d_log_var == T(0) ? T(0) : grad * (slope_q * q.d_log_var);
-    grad_scale_p = floored || p.d_log_var == T(0) ? T(0) : grad * (slope_p * p.d_log_var);
+    grad_scale_q = floored | (q.d_log_var == T(0)) ? T(0) : grad * (slope_q * q.d_log_var);
+    grad_scale_p = floored | (p.d_log_var == T(0)) ? T(0) : grad * (slope_p * p.d_log_var);
   }
 };
 
