@@ -139,9 +139,12 @@ def check_noise(
     seed: int | Tensor | None,
     generator: torch.Generator | None,
     eps: Tensor | None,
-    z_shape: Sequence[int],
+    shape: Sequence[int],
+    num_samples: int,
     device: torch.device,
 ) -> None:
+    if seed is None and generator is None and eps is None:
+        return
     given = [n for n, v in (("seed", seed), ("generator", generator), ("eps", eps)) if v is not None]
     if len(given) > 1:
         raise ValueError(f"noise comes from one of seed, generator and eps, got {' and '.join(given)}")
@@ -152,8 +155,9 @@ def check_noise(
     if eps is not None:
         check_tensor("eps", eps, FLOATING)
         check_same_device("eps", eps, "mean", device)
-        if list(eps.shape) != list(z_shape):
-            raise ValueError(f"eps must be shaped like z, {list(z_shape)}, got {list(eps.shape)}")
+        z_shape = [num_samples, *shape] if num_samples else list(shape)
+        if list(eps.shape) != z_shape:
+            raise ValueError(f"eps must be shaped like z, {z_shape}, got {list(eps.shape)}")
 
 
 def _check_seed(seed: object) -> None:

@@ -70,8 +70,8 @@ def rsample(
     shape = arguments.operands_shape(("mean", "log_var"), mean, log_var)
     scale = arguments.scale_spec(scale_as, scale_eps, clamp)
     count = arguments.check_num_samples(num_samples)
-    seed, eps = _noise(mean, shape, count, seed, generator, eps)
-    return _rsample(mean, log_var, seed, eps, count, scale)
+    arguments.check_noise(seed, generator, eps, shape, count, mean.device)
+    return _rsample(mean, log_var, _seed(mean, seed, generator, eps), eps, count, scale)
 
 
 def kl_standard_normal(
@@ -149,8 +149,9 @@ def rsample_kl(
     scale = arguments.scale_spec(scale_as, scale_eps, clamp)
     count = arguments.check_num_samples(num_samples)
     arguments.check_free_bits(free_bits, free_bits_over)
-    seed, eps = _noise(mean, shape, count, seed, generator, eps)
+    arguments.check_noise(seed, generator, eps, shape, count, mean.device)
     weight = arguments.element_weight(mask, weight, shape, mean.device)
+    seed = _seed(mean, seed, generator, eps)
     if count or weight is not None or _may_need_grad(eps):
         z = _rsample(mean, log_var, seed, eps, count, scale)
         operands = (mean, log_var)
@@ -206,12 +207,14 @@ def gaussian_log_prob(
     if isinstance(log_var, str):
         return _optimal_log_prob(x, mean, log_var, normalized, x_scale, scale_as, clamp, event_ndim, mask, weight)
     if isinstance(log_var, (int, float)):
-        arguments.operands_shape(("x", "mean"), x, mean)
-        log_var = mean.new_full((), log_var, dtype=accumulate_dtype(x, mean))
-    shape = arguments.operands_shape(("x", "mean", "log_var"), x, mean, log_var)
+        shape = arguments.operands_shape(("x", "mean"), x, mean)
+    else:
+        shape = arguments.operands_shape(("x", "mean", "log_var"), x, mean, log_var)
     event_ndim = arguments.event_dims(event_ndim, shape)
     constants = (_x_scale(x, x_scale), normalized, *arguments.scale_spec(scale_as, scale_eps, clamp))
     weight = arguments.element_weight(mask, weight, shape, mean.device)
+    if isinstance(log_var, (int, float)):
+        log_var = mean.new_full((), log_var, dtype=accumulate_dtype(x, mean))
     return _log_prob(likelihood.gaussian_log_prob, (x, mean, log_var), weight, event_ndim, constants)
 
 
@@ -242,14 +245,11 @@ def _rsample(mean, log_var, seed, eps, count, scale) -> Tensor:
     return posterior.rsample(mean, log_var, seed, eps, count, *scale)
 
 
-def _noise(mean, shape, count, seed, generator, eps) -> tuple[Tensor | None, Tensor | None]:
-    """(seed, eps), one of which is None."""
-    if seed is None and generator is None and eps is None:
-        return noise.draw_seed(mean.device), None
-    arguments.check_noise(seed, generator, eps, (count, *shape) if count else shape, mean.device)
+def _seed(mean, seed, generator, eps) -> Tensor | None:
+    """The stream's key as a tensor; None where the noise is given."""
     if eps is not None:
-        return None, eps
-    return (noise.draw_seed(mean.device, generator) if seed is None else noise.as_seed(seed, mean.device)), None
+        return None
+    return noise.draw_seed(mean.device, generator) if seed is None else noise.as_seed(seed, mean.device)
 
 
 def _x_scale(x: Tensor, x_scale: float | None) -> float:

@@ -74,8 +74,8 @@ def errors(actual: torch.Tensor, formula: Callable, args: Sequence[torch.Tensor]
     """Errors of `actual` as the elementwise `formula` of `args`, in the precision of actual's dtype.
 
     "Excess wrong bits" as in TensorFlow Probability's numeric_properties_test: the binary logarithm of the error over
-    what rounding the exact result and perturbing each input by half an ulp would explain. Where the truth is out of
-    the dtype's range, the result must be too.
+    what rounding the exact result and perturbing each input by half an ulp would explain. Where the truth overflows,
+    the result must too; what lies below the normal range may be flushed to 0.
     """
     info = torch.finfo(actual.dtype)
     ulps, bits = [], []
@@ -92,16 +92,16 @@ def errors(actual: torch.Tensor, formula: Callable, args: Sequence[torch.Tensor]
             continue
         error = abs(mp.mpf(value) - truth)
         conditioning = sum(abs(i * partial(formula, *inputs, index=k)) for k, i in enumerate(inputs))
-        explained = info.eps / 2 * (abs(truth) + conditioning + info.tiny)
+        explained = info.eps / 2 * (abs(truth) + conditioning) + info.tiny
         ulps.append(float(error / ulp(truth, info)))
         bits.append(max(0.0, float(mp.log(error / explained, 2))) if error > 0 else 0.0)
     return Errors(np.array(ulps), np.array(bits))
 
 
 def ulp(value, info: torch.finfo):
-    """Distance between neighbours of the dtype around `value`."""
+    """Distance between neighbours of the dtype around `value`; below the normal range results may be flushed to 0."""
     if abs(value) < info.tiny:
-        return mp.mpf(info.tiny) * info.eps
+        return mp.mpf(info.tiny)
     return mp.ldexp(info.eps, int(mp.floor(mp.log(abs(value), 2))))
 
 
