@@ -1,4 +1,4 @@
-"""Shape and dtype rules that the operators' contract and their reference share."""
+"""Rules of shape, dtype and summation that the operators' contract and their reference share."""
 
 from __future__ import annotations
 
@@ -25,3 +25,10 @@ def batch_shape(shape: Sequence[int], event_ndim: int) -> Sequence[int]:
 def is_shared_by_event(tensor: Tensor, event_ndim: int) -> bool:
     """Whether one value serves a whole event: its gradient is then summed over the event by the kernel."""
     return event_ndim > 0 and all(size == 1 for size in tensor.shape[-event_ndim:])
+
+
+def sum_last(term: Tensor) -> Tensor:
+    """Sum over the last dimension, in an order that does not depend on the number of threads."""
+    # torch splits a sum to one number among its threads above 32768 terms.
+    parts = [part.sum(-1) for part in term.split(16384, -1)]
+    return parts[0] if len(parts) == 1 else torch.stack(parts, -1).sum(-1)

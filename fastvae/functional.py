@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from . import _arguments as arguments
-from ._shapes import accumulate_dtype, batch_shape, broadcast_shape
+from ._shapes import accumulate_dtype, batch_shape, broadcast_shape, sum_last
 from .backends import reference
 from .ops import likelihood, noise, posterior
 
@@ -314,7 +314,7 @@ def _batch_mean(kl: Tensor, weight: Tensor | None, event_ndim: int) -> Tensor:
     """Mean over all but the last `event_ndim` dimensions, weighted if `weight` is given."""
     batch = batch_shape(kl.shape, event_ndim)
     rows = (math.prod(batch), *kl.shape[len(batch) :])
-    if weight is None:
-        return kl.reshape(rows).mean(0)
-    weight = weight.detach().to(kl.dtype).expand(kl.shape)
-    return (weight * kl).reshape(rows).sum(0) / weight.reshape(rows).sum(0)
+    weight = kl.new_ones(()) if weight is None else weight.detach().to(kl.dtype)
+    weight = weight.expand(kl.shape)
+    total, count = (sum_last(t.reshape(rows).movedim(0, -1)) for t in (weight * kl, weight))
+    return total / count

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._shapes import accumulate_dtype, batch_shape, broadcast_shape, is_shared_by_event
+from .._shapes import accumulate_dtype, batch_shape, broadcast_shape, is_shared_by_event, sum_last
 
 # --- how the second parameter of a Gaussian is read ---
 
@@ -108,21 +108,21 @@ def exp_bound(bound: float, dtype: torch.dtype) -> float:
 
 def rsample(mean, scale, seed, eps, num_samples, *scale_spec):
     """z = mean + std * eps (Kingma & Welling 2014, eq. 9)."""
-    shape, dtype = broadcast_shape(mean, scale), accumulate_dtype(mean, scale)
-    s = read_scale(scale.to(dtype), *scale_spec)
-    z = mean.to(dtype) + s.std * _noise(seed, eps, _sample_shape(shape, num_samples), dtype)
+    shape = _sample_shape(broadcast_shape(mean, scale), num_samples)
+    _, location, scale = _operands(None, mean, scale)
+    z = location + read_scale(scale, *scale_spec).std * _noise(seed, eps, shape, scale.dtype)
     return _like_operand(z, mean) if z.shape == mean.shape else _contiguous(z.to(mean.dtype))
 
 
 def rsample_backward(grad_z, mean, scale, seed, eps, num_samples, *rest):
     *scale_spec, needs = rest
-    shape, dtype = broadcast_shape(mean, scale), accumulate_dtype(mean, scale)
-    s = read_scale(scale.to(dtype), *scale_spec)
-    grad = _zero_if_none(grad_z, scale, dtype).expand(_sample_shape(shape, num_samples))
-    grad_std = grad * _noise(seed, eps, grad.shape, dtype)
+    operands, shape = (mean, scale), broadcast_shape(mean, scale)
+    _, mean, scale = _operands(None, *operands)
+    grad = _zero_if_none(grad_z, scale, scale.dtype).expand(_sample_shape(shape, num_samples))
+    grad_std = grad * _noise(seed, eps, grad.shape, scale.dtype)
     if num_samples > 0:
         grad, grad_std = grad.sum(0), grad_std.sum(0)
-    return _grads(needs, (mean, scale), (grad, grad_std * s.d_std), shape, 0)
+    return _grads(needs, operands, (grad, grad_std * read_scale(scale, *scale_spec).d_std), shape, 0)
 
 
 def kl_standard_normal(mean, scale, weight, event_ndim, free_bits, *scale_spec):
@@ -180,12 +180,12 @@ def rsample_kl(mean, scale, seed, eps, event_ndim, free_bits, *scale_spec):
 
 def rsample_kl_backward(grad_z, grad_kl, mean, scale, seed, eps, event_ndim, free_bits, *rest):
     *scale_spec, needs = rest
-    shape, dtype = broadcast_shape(mean, scale), accumulate_dtype(mean, scale)
-    s = read_scale(scale.to(dtype), *scale_spec)
-    grad = _zero_if_none(grad_z, scale, dtype).expand(shape)
-    grad_std = grad * _noise(seed, eps, shape, dtype)
-    of_kl = _kl_standard_normal_grads(grad_kl, mean, scale, None, event_ndim, free_bits, scale_spec)
-    return _grads(needs, (mean, scale), (grad + of_kl[0], grad_std * s.d_std + of_kl[1]), shape, event_ndim)
+    operands, shape = (mean, scale), broadcast_shape(mean, scale)
+    _, mean, scale = _operands(None, *operands)
+    grad = _zero_if_none(grad_z, scale, scale.dtype).expand(shape)
+    grad_scale = grad * _noise(seed, eps, shape, scale.dtype) * read_scale(scale, *scale_spec).d_std
+    of_mean, of_scale = _kl_standard_normal_grads(grad_kl, mean, scale, None, event_ndim, free_bits, scale_spec)
+    return _grads(needs, operands, (grad + of_mean, grad_scale + of_scale), shape, event_ndim)
 
 
 def _kl(u: Tensor, t: Tensor, expm1: Tensor) -> Tensor:
@@ -355,9 +355,12 @@ def _sample_shape(shape: torch.Size, num_samples: int) -> torch.Size:
 
 
 def _operands(weight: Tensor | None, *tensors: Tensor) -> tuple[Tensor | None, ...]:
-    """Everything in the dtype of arithmetic; what weighs nothing is replaced by 1, lest 0 * NaN come through."""
+    """Everything in the dtype of arithmetic; what weighs nothing is replaced by 1, lest 0 * NaN come through.
+
+    Contiguous, since torch computes exp by other instructions, to other bits, where a tensor is strided.
+    """
     dtype = accumulate_dtype(weight, *tensors)
-    tensors = tuple(t.to(dtype) for t in tensors)
+    tensors = tuple(t.to(dtype).contiguous() for t in tensors)
     if weight is None:
         return None, *tensors
     return weight.to(dtype), *(torch.where(weight == 0, 1.0, t) for t in tensors)
@@ -368,12 +371,10 @@ def _weighted(weight: Tensor | None, term: Tensor) -> Tensor:
 
 
 def sum_event(term: Tensor, event_ndim: int) -> Tensor:
-    """Sum over the last `event_ndim` dimensions, in an order that does not depend on the number of threads."""
+    """Sum over the last `event_ndim` dimensions."""
     if event_ndim == 0:
         return _contiguous(term)
-    # torch splits a sum to one number among its threads above 32768 terms.
-    parts = [part.sum(-1) for part in term.flatten(-event_ndim).split(16384, -1)]
-    return parts[0] if len(parts) == 1 else torch.stack(parts, -1).sum(-1)
+    return sum_last(term.flatten(-event_ndim))
 
 
 def _zero_if_none(grad: Tensor | None, like: Tensor, dtype: torch.dtype, event_ndim: int = 0) -> Tensor:

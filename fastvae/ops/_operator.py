@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._shapes import accumulate_dtype, batch_shape, broadcast_shape, is_shared_by_event
+from .._shapes import accumulate_dtype, batch_shape, broadcast_shape, is_shared_by_event, sum_last
 from ._vmap import as_batch, as_loop
 
 library = torch.library.Library("fastvae", "DEF")
@@ -39,7 +39,8 @@ def sum_to_operand(grad: Tensor, operand: Tensor) -> Tensor:
     if grad.shape != operand.shape:
         lead = grad.dim() - operand.dim()
         expanded = [i for i in range(grad.dim()) if i < lead or operand.shape[i - lead] == 1]
-        grad = grad.sum(expanded, keepdim=True).reshape(operand.shape)
+        grad = sum_last(grad.flatten()) if operand.numel() == 1 else grad.sum(expanded, keepdim=True)
+        grad = grad.reshape(operand.shape)
     return grad if grad.dtype == operand.dtype else grad.to(operand.dtype)
 
 

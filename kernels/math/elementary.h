@@ -34,25 +34,34 @@ FASTVAE_FN float scale_by_power(float p, int32_t n) {
   return p * power_of_two(half) * power_of_two(n - half);
 }
 
-// e^t, e^t - 1 and e^t - 1 - t, each to full relative accuracy, from one reduction t = n ln 2 + r.
+// t = n ln 2 + r with |r| <= ln 2 / 2, and e^r - 1 = r + r^2 c to full relative accuracy.
+struct Reduced {
+  float n, r, c;
+  int32_t power;
+  FASTVAE_FN float expm1() const { return fma(r * r, c, r); }
+};
+
+FASTVAE_FN Reduced reduce(float t) {
+  float shifted = fma(t, kLog2E, kRoundMagic);
+  float n = shifted - kRoundMagic;
+  float r = fma(n, -kLn2Low, fma(n, -kLn2High, t));
+  float c = polynomial(r, 0.49999994f, 0.166665196f, 0.0416683927f, 0.0083687799f, 0.00138144696f);  // 3.1e-9
+  return {n, r, c, bit_cast<int32_t>(shifted) - bit_cast<int32_t>(kRoundMagic)};
+}
+
+// e^t, e^t - 1 and e^t - 1 - t. The last keeps full relative accuracy where n = 0 and loses 2 bits at most beyond.
 template <class T>
 struct Exponentials {
   T exp, expm1, expm1_minus_t;
 };
 
 FASTVAE_FN Exponentials<float> exponentials(float t) {
-  float x = max(min(t, 89.0f), -105.0f);
-  // Below 1/2 nothing is reduced: subtracting t after the fact would cancel.
-  float shifted = abs(x) < 0.5f ? kRoundMagic : fma(x, kLog2E, kRoundMagic);
-  float n = shifted - kRoundMagic;
-  float r = fma(n, -kLn2Low, fma(n, -kLn2High, x));
-  float q = r * r *  // 2.4e-8 on [-1/2, 1/2]
-            polynomial(r, 0.5f, 0.166666657f, 0.0416657962f, 0.00833345205f, 0.0013981997f, 0.000198756301f);
-  int32_t k = bit_cast<int32_t>(shifted) - bit_cast<int32_t>(kRoundMagic);
+  Reduced e = reduce(max(min(t, 89.0f), -105.0f));
+  float expm1_r = e.expm1();
   // 2^128 is no float: e^t - 1 is made at half its size.
-  float half = power_of_two((k < -100 ? -100 : k) - 1);
-  float expm1 = 2.0f * fma(half, r + q, half - 0.5f);
-  return {scale_by_power(1.0f + (r + q), k), expm1, n == 0.0f ? q : expm1 - t};
+  float half = power_of_two(max(e.power, -100) - 1);
+  float expm1 = 2.0f * fma(half, expm1_r, half - 0.5f);
+  return {scale_by_power(1.0f + expm1_r, e.power), expm1, e.n == 0.0f ? e.r * e.r * e.c : expm1 - t};
 }
 
 FASTVAE_FN Exponentials<double> exponentials(double t) {
@@ -65,32 +74,16 @@ FASTVAE_FN Exponentials<double> exponentials(double t) {
   return {std::exp(t), expm1, std::fabs(t) < 0.5 ? series : expm1 - t};
 }
 
-// e^t = 2^n p
-struct ExpParts {
-  float p;
-  int32_t n;
-};
-
-FASTVAE_FN ExpParts exp_parts(float x) {
-  float shifted = fma(x, kLog2E, kRoundMagic);
-  float n = shifted - kRoundMagic;
-  float r = fma(n, -kLn2Low, fma(n, -kLn2High, x));
-  float p = fma(r * r,  // 3.1e-9 on [-ln 2 / 2, ln 2 / 2]
-                polynomial(r, 0.49999994f, 0.166665196f, 0.0416683927f, 0.0083687799f, 0.00138144696f), r) +
-            1.0f;
-  return {p, bit_cast<int32_t>(shifted) - bit_cast<int32_t>(kRoundMagic)};
-}
-
 FASTVAE_FN float exp(float t) {
-  ExpParts e = exp_parts(max(min(t, 89.0f), -105.0f));
-  return scale_by_power(e.p, e.n);
+  Reduced e = reduce(max(min(t, 89.0f), -105.0f));
+  return scale_by_power(1.0f + e.expm1(), e.power);
 }
 FASTVAE_FN double exp(double t) { return std::exp(t); }
 
 // e^t for t <= 0.
 FASTVAE_FN float exp_decay(float t) {
-  ExpParts e = exp_parts(max(t, -105.0f));
-  return e.p * power_of_two(e.n + 64) * 0x1p-64f;
+  Reduced e = reduce(max(t, -105.0f));
+  return (1.0f + e.expm1()) * power_of_two(e.power + 64) * 0x1p-64f;
 }
 FASTVAE_FN double exp_decay(double t) { return std::exp(t); }
 
