@@ -8,8 +8,8 @@
 
 namespace fastvae {
 
-#define FASTVAE_DECLARE(isa) \
-  namespace isa {            \
+#define FASTVAE_DECLARE(isa)    \
+  namespace isa {               \
   extern const Backend backend; \
   }
 FASTVAE_DECLARE(baseline)
@@ -219,9 +219,9 @@ Tensor gaussian_log_prob(Tensor x, Tensor mean, Tensor scale, OptionalTensor wei
 
 std::tuple<Tensor, Tensor, Tensor> gaussian_log_prob_backward(OptionalTensor grad_log_prob, Tensor x, Tensor mean,
                                                               Tensor scale, OptionalTensor weight, int64_t event_ndim,
-                                                              double x_scale, bool /*normalized*/,
-                                                              std::string scale_as, double scale_eps, double clamp_lo,
-                                                              double clamp_hi, std::vector<bool> needs) {
+                                                              double x_scale, bool /*normalized*/, std::string scale_as,
+                                                              double scale_eps, double clamp_lo, double clamp_hi,
+                                                              std::vector<bool> needs) {
   Plan plan(Formula::gaussian_log_prob_backward, {&x, &mean, &scale, get(weight)}, event_ndim);
   read_scale(plan, scale_as, scale_eps, clamp_lo, clamp_hi);
   plan.job.constants.x_scale = x_scale;

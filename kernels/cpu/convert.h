@@ -92,11 +92,15 @@ FASTVAE_FN void read_run<Half, float>(const void* data, int64_t offset, int64_t 
 template <class T>
 void read(Type type, const void* data, int64_t offset, int64_t stride, int64_t n, T* out) {
   switch (type) {
-    case Type::f32: return read_run<float>(data, offset, stride, n, out);
-    case Type::f16: return read_run<Half>(data, offset, stride, n, out);
-    case Type::bf16: return read_run<BFloat16>(data, offset, stride, n, out);
+    case Type::f32:
+      return read_run<float>(data, offset, stride, n, out);
+    case Type::f16:
+      return read_run<Half>(data, offset, stride, n, out);
+    case Type::bf16:
+      return read_run<BFloat16>(data, offset, stride, n, out);
     case Type::u8:
-    case Type::boolean: return read_run<uint8_t>(data, offset, stride, n, out);
+    case Type::boolean:
+      return read_run<uint8_t>(data, offset, stride, n, out);
     case Type::f64:
       for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(static_cast<const double*>(data)[offset + i * stride]);
   }
@@ -128,8 +132,10 @@ FASTVAE_FN void write_run<Half, float>(const float* in, int64_t n, void* data, i
 template <class T>
 void write(const T* in, int64_t n, Type type, void* data, int64_t offset, int64_t stride) {
   switch (type) {
-    case Type::f16: return write_run<Half>(in, n, data, offset, stride);
-    case Type::bf16: return write_run<BFloat16>(in, n, data, offset, stride);
+    case Type::f16:
+      return write_run<Half>(in, n, data, offset, stride);
+    case Type::bf16:
+      return write_run<BFloat16>(in, n, data, offset, stride);
     case Type::f32:
       for (int64_t i = 0; i < n; ++i) static_cast<float*>(data)[offset + i * stride] = static_cast<float>(in[i]);
       return;
@@ -137,7 +143,8 @@ void write(const T* in, int64_t n, Type type, void* data, int64_t offset, int64_
       for (int64_t i = 0; i < n; ++i) static_cast<double*>(data)[offset + i * stride] = static_cast<double>(in[i]);
       return;
     case Type::u8:
-    case Type::boolean: return;  // no operator writes integers
+    case Type::boolean:
+      return;  // no operator writes integers
   }
 }
 

@@ -1,4 +1,5 @@
-// One operator call as the row driver sees it: operands, shape, formula. Plain data, the same for every instruction set.
+// One operator call as the row driver sees it: operands, shape, formula. Plain data, the same for every instruction
+// set.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,7 @@
 
 namespace fastvae {
 
-constexpr int kMaxDims = 8;       // after merging; more distinct strides than that are made contiguous first
+constexpr int kMaxDims = 8;  // after merging; more distinct strides than that are made contiguous first
 constexpr int kMaxOperands = 8;
 
 enum class Type : uint8_t { f32, f64, f16, bf16, u8, boolean };
@@ -43,7 +44,8 @@ struct Operand {
   int64_t strides[kMaxDims] = {};
 };
 
-// What a formula's last inputs are made of: noise (forward), or sums over the samples of a gradient and noise (backward).
+// What a formula's last inputs are made of: noise (forward), or sums over the samples of a gradient and noise
+// (backward).
 enum class Sampling : uint8_t { none, noise, gradient };
 
 struct Job {
@@ -65,9 +67,10 @@ struct Job {
   int64_t samples = 1;
   uint64_t seed = 0;
   bool has_eps = false;
-  Operand eps, grad_z;                            // strides of one sample
+  Operand eps, grad_z;  // strides of one sample
   int64_t eps_sample_stride = 0, grad_sample_stride = 0;
   double sum_scale = 1;
+  bool streaming = false;  // outputs are larger than the caches
 
   // The work as a list of tasks: `tasks` = row groups times column chunks. It depends on the shape alone, never on the
   // number of threads, and so do the partial sums and their order.

@@ -9,19 +9,27 @@ using torch::headeronly::ScalarType;
 
 namespace {
 
-constexpr int64_t kShortRow = 512;          // shorter rows share a tile
-constexpr int64_t kTaskElements = 8192;     // of short rows; also what is worth waking a thread for
-constexpr int64_t kChunkElements = 16384;   // columns of a long row that one task takes
+constexpr int64_t kShortRow = 512;            // shorter rows share a tile
+constexpr int64_t kTaskElements = 8192;       // of short rows; also what is worth waking a thread for
+constexpr int64_t kChunkElements = 16384;     // columns of a long row that one task takes
+constexpr int64_t kStreamElements = 4 << 20;  // results beyond this no cache keeps until they are read
 
 Type type_of(const Tensor& tensor) {
   switch (tensor.scalar_type()) {
-    case ScalarType::Float: return Type::f32;
-    case ScalarType::Double: return Type::f64;
-    case ScalarType::Half: return Type::f16;
-    case ScalarType::BFloat16: return Type::bf16;
-    case ScalarType::Byte: return Type::u8;
-    case ScalarType::Bool: return Type::boolean;
-    default: STD_TORCH_CHECK(false, "fastvae: operands are float32, float64, float16, bfloat16, uint8 or bool");
+    case ScalarType::Float:
+      return Type::f32;
+    case ScalarType::Double:
+      return Type::f64;
+    case ScalarType::Half:
+      return Type::f16;
+    case ScalarType::BFloat16:
+      return Type::bf16;
+    case ScalarType::Byte:
+      return Type::u8;
+    case ScalarType::Bool:
+      return Type::boolean;
+    default:
+      STD_TORCH_CHECK(false, "fastvae: operands are float32, float64, float16, bfloat16, uint8 or bool");
   }
 }
 
@@ -100,9 +108,10 @@ Shape broadcast(std::initializer_list<const Tensor*> tensors) {
 
 Tensor empty(const Shape& shape, const Shape& strides, ScalarType dtype) {
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      shape.size(), shape.data(), strides.data(), torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
-      aoti_torch_device_type_cpu(), 0, &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(shape.size(), shape.data(), strides.data(),
+                               torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
+                               aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
 
@@ -320,6 +329,9 @@ void Plan::cut() {
     int64_t rows_per_tile = cols <= kShortRow ? 2 * kShortRow / cols : 1;
     job.rows_per_task = std::max<int64_t>(kTaskElements / cols / rows_per_tile, 1) * rows_per_tile;
   }
+  int64_t full_outputs = 0;
+  for (int k = 0; k < job.outputs; ++k) full_outputs += job.output[k].data != nullptr && !job.output[k].summed;
+  job.streaming = full_outputs * job.rows * job.cols > kStreamElements;
   job.tasks = (job.rows + job.rows_per_task - 1) / job.rows_per_task * job.chunks;
 }
 

@@ -80,6 +80,29 @@ T* in_place(const Job& job, const Operand& operand, const Tile& tile) {
   return data + offset_of(job, operand, 0, job.batch_ndim, tile.row) + tile.col;
 }
 
+// A copy past the caches: what is larger than they are would be read into them only to be written over.
+template <class T>
+void stream(const T* in, int64_t n, T* out) {
+  int64_t i = 0;
+#if defined(__AVX512F__)
+  if (reinterpret_cast<uintptr_t>(out) % 64 == 0)
+    for (constexpr int64_t step = 64 / sizeof(T); i + step <= n; i += step)
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(out + i), _mm512_loadu_si512(in + i));
+#elif defined(__AVX__)
+  if (reinterpret_cast<uintptr_t>(out) % 32 == 0)
+    for (constexpr int64_t step = 32 / sizeof(T); i + step <= n; i += step)
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(out + i),
+                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i)));
+#endif
+  for (; i < n; ++i) out[i] = in[i];
+}
+
+inline void finish_streams() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 template <class T>
 void fill(T* out, int64_t n, T value) {
   for (int64_t i = 0; i < n; ++i) out[i] = value;
@@ -210,15 +233,21 @@ class Walker {
     if (job_.sampling == Sampling::noise) in[job_.inputs] = sample_noise(tile, 0, in_[job_.inputs]);
     if (job_.sampling == Sampling::gradient) sum_samples(tile, in + job_.inputs);
     for (int k = 0; k < job_.outputs; ++k) {
-      T* direct = job_.output[k].summed ? nullptr : in_place<T>(job_, job_.output[k], tile);
+      const Operand& output = job_.output[k];
+      T* direct = output.summed || job_.streaming ? nullptr : in_place<T>(job_, output, tile);
       out[k] = direct != nullptr ? direct : out_[k];
       results_[k] = static_cast<T*>(out[k]);
     }
     formula_(job_.constants, in, out, n);
     if (job_.weighted) apply_weight(weight_reader_.read(job_, job_.weight, tile, weight_), out, n);
     for (int k = 0; k < job_.outputs; ++k)
-      if (out[k] == out_[k] && !job_.output[k].summed && job_.output[k].data != nullptr)
-        write_tile<T>(job_, job_.output[k], tile, out_[k]);
+      if (out[k] == out_[k]) store(job_.output[k], tile, out_[k]);
+  }
+
+  void store(const Operand& output, const Tile& tile, const T* buffer) {
+    if (output.summed || output.data == nullptr) return;
+    if (T* to = in_place<T>(job_, output, tile)) stream(buffer, tile.size(), to);
+    else write_tile<T>(job_, output, tile, buffer);
   }
 
   // Where the weight is zero the result is zero, NaN or not.
@@ -276,6 +305,7 @@ template <class T>
 void walk(const Job& job, Loop formula, int64_t first_task, int64_t last_task) {
   Walker<T> walker(job, formula);
   for (int64_t task = first_task; task < last_task; ++task) walker.run(task);
+  if (job.streaming) finish_streams();
 }
 
 }  // namespace fastvae::FASTVAE_ISA

@@ -9,9 +9,9 @@
 namespace fastvae::FASTVAE_ISA {
 
 constexpr float kLog2E = 1.44269504f;
-constexpr float kLn2High = 0.693145752f;     // 16 bits: n * kLn2High is exact
+constexpr float kLn2High = 0.693145752f;  // 16 bits: n * kLn2High is exact
 constexpr float kLn2Low = 1.42860677e-06f;
-constexpr float kRoundMagic = 12582912.0f;   // 1.5 * 2^23: adding it rounds to an integer
+constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
 
 // NaN in `a` comes through. GCC makes one instruction of these forms, and not of their mirror images.
 template <class T>
@@ -109,8 +109,8 @@ FASTVAE_FN double log(double x) { return std::log(x); }
 
 // log(1 + y) for y in [0, 1].
 FASTVAE_FN float log1p_unit(float y) {
-  return y * polynomial(y, 1.0f, -0.499999017f, 0.333299637f, -0.249541342f, 0.196759388f, -0.153055921f,
-                        0.106036544f, -0.0569595285f, 0.0198514592f, -0.00324402470f);  // 4.7e-9
+  return y * polynomial(y, 1.0f, -0.499999017f, 0.333299637f, -0.249541342f, 0.196759388f, -0.153055921f, 0.106036544f,
+                        -0.0569595285f, 0.0198514592f, -0.00324402470f);  // 4.7e-9
 }
 FASTVAE_FN double log1p_unit(double y) { return std::log1p(y); }
 

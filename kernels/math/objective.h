@@ -10,7 +10,8 @@ namespace fastvae::FASTVAE_ISA {
 template <class T>
 struct Elbo {
   static constexpr int inputs = 3, outputs = 4;
-  static FASTVAE_FN void at(const Constants<T>& c, T log_px, T kl, T beta, T& loss, T& elbo, T& log_likelihood, T& out_kl) {
+  static FASTVAE_FN void at(const Constants<T>& c, T log_px, T kl, T beta, T& loss, T& elbo, T& log_likelihood,
+                            T& out_kl) {
     loss = fma(c.beta * beta, kl, -log_px);
     elbo = log_px - kl;
     log_likelihood = log_px;

@@ -57,7 +57,11 @@ struct Var {
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
     T var = min(max(p, c.clamp_lo), c.clamp_hi);
     T log_var = log(var), std = sqrt(var);
-    return {log_var, std, T(1) / std, var - T(1), kl_of_var(var, log_var),
+    return {log_var,
+            std,
+            T(1) / std,
+            var - T(1),
+            kl_of_var(var, log_var),
             clamp_slope(p, c.clamp_lo, c.clamp_hi, T(1) / var)};
   }
 };
