@@ -4,8 +4,8 @@ Element i of z, counted in row-major order over z's shape whatever its memory la
 i // 4. A block is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") at
 key = (low, high) words of the 64-bit seed, counter = (low, high words of the block's number, 0, 0). Its four words
 w0..w3 give the normals (r cos t, r sin t, r' cos t', r' sin t') of Box & Muller (1958) with
-r = sqrt(-2 log(w0 / 2^32 + 2^-33)), t = 2 pi w1 / 2^32, and r', t' alike from w2, w3. The uniform under the logarithm is
-float32: w0 rounded, scaled, then the sum rounded. Normals are float32.
+r = sqrt(-2 log(w0 / 2^32 + 2^-33)), t = 2 pi w1 / 2^32, and r', t' alike from w2, w3. The uniform under the logarithm
+is float32: w0 rounded, scaled, then the sum rounded. Normals are float32.
 """
 
 from __future__ import annotations
