@@ -1,4 +1,5 @@
 // The dispatcher's CPU kernels: each operator of fastvae/ops as a plan over its operands.
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <string_view>
@@ -240,7 +241,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> elbo(Tensor log_px, Tensor kl, Option
                                                 int64_t event_ndim, bool mean) {
   Plan plan(Formula::elbo, {&log_px, &kl, get(beta)}, event_ndim);
   plan.job.constants.beta = beta_value;
-  plan.job.sum_scale = mean ? 1.0 / double(plan.event_size()) : 1.0;
+  plan.job.sum_scale = mean ? 1.0 / double(std::max<int64_t>(plan.event_size(), 1)) : 1.0;
   plan.input(log_px);
   plan.input(kl);
   plan.input(beta, 1.0);
@@ -256,7 +257,7 @@ std::tuple<Tensor, Tensor, Tensor> elbo_backward(OptionalTensor grad_loss, Optio
                                                  int64_t event_ndim, bool mean, std::vector<bool> needs) {
   Plan plan(Formula::elbo_backward, {&log_px, &kl, get(beta)}, event_ndim);
   plan.job.constants.beta = beta_value;
-  plan.job.constants.share = mean ? 1.0 / double(plan.event_size()) : 1.0;
+  plan.job.constants.share = mean ? 1.0 / double(std::max<int64_t>(plan.event_size(), 1)) : 1.0;
   for (const OptionalTensor* grad : {&grad_loss, &grad_elbo, &grad_log_likelihood, &grad_kl}) plan.input_of_rows(*grad);
   plan.input(log_px);
   plan.input(kl);
