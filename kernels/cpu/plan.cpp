@@ -143,7 +143,7 @@ Tensor new_like(const Tensor& tensor) {
 }
 
 Plan::Plan(Formula formula, std::initializer_list<const Tensor*> operands, int64_t event_ndim, int64_t num_samples)
-    : shape_(broadcast(operands)), event_ndim_(event_ndim) {
+    : shape_(broadcast(operands)), event_ndim_(event_ndim), first_dtype_((*operands.begin())->scalar_type()) {
   if (num_samples > 0) shape_.insert(shape_.begin(), num_samples);
   STD_TORCH_CHECK(event_ndim >= 0 && event_ndim <= int64_t(shape_.size()), "fastvae: event_ndim out of range");
   STD_TORCH_CHECK(shape_.size() <= kMaxDims, "fastvae: operands have at most ", kMaxDims, " dimensions");
@@ -248,7 +248,7 @@ Tensor Plan::output_sum() {
 Tensor Plan::output_grad(const Tensor& like, bool needed) {
   if (!needed) {
     ++job.outputs;
-    return empty({0}, like.scalar_type());
+    return empty({0}, first_dtype_);
   }
   if (has_shape(like, shape_)) return output(like);
   auto sizes = like.sizes();

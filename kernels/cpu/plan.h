@@ -49,6 +49,7 @@ class Plan {
  private:
   Shape shape_;
   int64_t event_ndim_;
+  torch::headeronly::ScalarType first_dtype_;
 
   Operand operand(const Tensor& tensor, int64_t skip_leading = 0, int64_t event_ndim = 0) const;
   torch::headeronly::ScalarType accumulate_dtype() const;

@@ -139,13 +139,24 @@ struct KlStandardNormalBackward {
   }
 };
 
-// log var_q - log var_p; parameters that are no logarithms are divided first, since their logarithms would cancel.
+// What a KL between two Gaussians takes of var_q / var_p.
+template <class T>
+struct Ratio {
+  T minus_1, kl;  // ratio - 1 and ratio - 1 - log ratio
+};
+
+// Logarithms are subtracted, other parameters divided: their logarithms would cancel.
 template <class ScaleAs, class T>
-FASTVAE_FN T log_var_difference(const Scale<T>& q, const Scale<T>& p) {
-  T difference = q.log_var - p.log_var;
-  if constexpr (ScaleAs::logarithmic) return difference;
-  T ratio = q.std * p.inv_std;
-  return abs(difference) < T(2) ? T(2) * log(ratio) : difference;
+FASTVAE_FN Ratio<T> var_ratio(const Scale<T>& q, const Scale<T>& p) {
+  if constexpr (ScaleAs::logarithmic) {
+    Exponentials<T> e = exponentials(q.log_var - p.log_var);
+    return {e.expm1, e.expm1_minus_t};
+  } else {
+    T ratio = q.std / p.std;
+    bool in_range = (ratio > T(1e-37)) & (ratio < T(1e37));
+    T log_ratio = in_range ? T(2) * log(ratio) : q.log_var - p.log_var;
+    return {(ratio - T(1)) * (ratio + T(1)), kl_of_var(ratio * ratio, log_ratio)};
+  }
 }
 
 // (((mean_q - mean_p) / std_p)^2 + e^d - 1 - d) / 2, d = log var_q - log var_p
@@ -154,8 +165,7 @@ struct KlNormal {
   static constexpr int inputs = 4, outputs = 1;
   static FASTVAE_FN void at(const Constants<T>& c, T mean_q, T scale_q, T mean_p, T scale_p, T& kl) {
     Scale<T> q = ScaleAs::read(c, scale_q), p = ScaleAs::read(c, scale_p);
-    T difference = log_var_difference<ScaleAs>(q, p);
-    T value = kl_element((mean_q - mean_p) * p.inv_std, exponentials(difference).expm1_minus_t);
+    T value = kl_element((mean_q - mean_p) * p.inv_std, var_ratio<ScaleAs>(q, p).kl);
     kl = value <= c.free_bits ? c.free_bits : value;
   }
 };
@@ -167,11 +177,11 @@ struct KlNormalBackward {
                             T& grad_scale_q, T& grad_mean_p, T& grad_scale_p) {
     Scale<T> q = ScaleAs::read(c, scale_q), p = ScaleAs::read(c, scale_p);
     T distance = (mean_q - mean_p) * p.inv_std;
-    Exponentials<T> e = exponentials(log_var_difference<ScaleAs>(q, p));
-    bool floored = (c.free_bits > T(0)) & (kl_element(distance, e.expm1_minus_t) <= c.free_bits);
+    Ratio<T> ratio = var_ratio<ScaleAs>(q, p);
+    bool floored = (c.free_bits > T(0)) & (kl_element(distance, ratio.kl) <= c.free_bits);
     T mean = floored ? T(0) : grad * (distance * p.inv_std);
-    T slope_q = T(0.5) * e.expm1;
-    T slope_p = T(-0.5) * fma(distance, distance, e.expm1);
+    T slope_q = T(0.5) * ratio.minus_1;
+    T slope_p = T(-0.5) * fma(distance, distance, ratio.minus_1);
     grad_mean_q = mean;
     grad_mean_p = -mean;
     grad_scale_q = floored | (q.d_log_var == T(0)) ? T(0) : grad * (slope_q * q.d_log_var);
