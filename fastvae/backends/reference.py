@@ -1,7 +1,7 @@
 """The operators in plain torch, on any device: the formulas as one reads them in a paper, in the form that holds.
 
-Each function takes its operator's arguments in the schema's order. A `_backward` returns gradients as
-`ops._operator.empty_grad` describes them, and is differentiable in its turn: second derivatives are taken through it.
+Each function takes its operator's arguments in the schema's order and is differentiable in its turn. A `_backward`
+returns gradients as `ops._operator.empty_grad` describes them; second derivatives are taken through it.
 The names: `t` is a log-variance (or a difference of two), `u` a standardised residual.
 """
 
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from .._shapes import accumulate_dtype, batch_shape, broadcast_shape, is_shared_by_event, sum_last
 
@@ -30,7 +31,7 @@ class Parametrisation(NamedTuple):
 
 
 def softplus(s: Tensor) -> Tensor:
-    return -torch.nn.functional.logsigmoid(-s)
+    return -logsigmoid(-s)
 
 
 PARAMETRISATIONS = {
@@ -224,11 +225,10 @@ def _where_above(kl: Tensor, free_bits: float, grad: Tensor) -> Tensor:
 
 
 def bernoulli_log_prob(x, logits, weight, event_ndim, x_scale):
-    """x log p + (1 - x) log(1 - p) with p = sigmoid(logits), that is x logits - softplus(logits)."""
+    """x log p + (1 - x) log(1 - p) with p = sigmoid(logits)."""
     weight, x, logits = _operands(weight, x, logits)
     x = x * x_scale
-    # max(l, 0) - l x as one product: no difference of two large terms.
-    log_prob = logits * torch.where(logits > 0, x - 1, x) - (-logits.abs()).exp().log1p()
+    log_prob = x * logsigmoid(logits) + (1 - x) * logsigmoid(-logits)
     return sum_event(_weighted(weight, log_prob), event_ndim)
 
 

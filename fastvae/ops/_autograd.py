@@ -50,9 +50,18 @@ def differentiable(operator: Operator) -> Callable:
     # `Function.apply` inspects the signature at each call, which takes longer than a small kernel; its base does not.
     apply, transformed = super(Function, Forward).apply, torch._C._are_functorch_transforms_active
 
+    formula = getattr(reference, operator.name)
+
+    def traced(*args):
+        # torch.compile traces no Function inside torch.func's transforms, nor one that has no gradient to give.
+        if transformed():
+            return formula(*args)
+        wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args[:num_grads])
+        return Forward.apply(*_distinct(args)) if wanted else forward_operator(*args)
+
     def call(*args):
         if torch.compiler.is_compiling():
-            return Forward.apply(*_distinct(args))
+            return traced(*args)
         return Forward.apply(*args) if transformed() else apply(*args)
 
     return call
