@@ -15,10 +15,22 @@ static const Table& table() {
   return filled;
 }
 
+// Whether every tensor that the formula reads lies in memory as a bfloat16 loop takes it.
+static bool reads_bf16(const Job& job, unsigned tensor_inputs) {
+  bool raw = tensor_inputs != 0 && !job.f64;
+  for (int k = 0; k < job.inputs; ++k) {
+    const Operand& input = job.input[k];
+    raw = raw && (!(tensor_inputs >> k & 1) || (input.contiguous && input.type == Type::bf16 && input.data != nullptr));
+  }
+  return raw;
+}
+
 static void run(const Job& job, int64_t first_task, int64_t last_task) {
-  Loop formula = table().find(job);
-  if (job.f64) walk<double>(job, formula, first_task, last_task);
-  else walk<float>(job, formula, first_task, last_task);
+  unsigned tensor_inputs = table().tensor_inputs[int(job.formula)];
+  if (job.f64) walk<double>(job, table().find(job, Arithmetic::f64), 0, first_task, last_task);
+  else if (reads_bf16(job, tensor_inputs))
+    walk<float>(job, table().find(job, Arithmetic::bf16), tensor_inputs, first_task, last_task);
+  else walk<float>(job, table().find(job, Arithmetic::f32), 0, first_task, last_task);
 }
 
 static void philox_words(const int64_t* counter, const int64_t* key, int64_t* out, int64_t count) {

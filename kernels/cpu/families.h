@@ -6,22 +6,22 @@
 
 namespace fastvae::FASTVAE_ISA {
 
-// A formula without a scale parameter stands under the first reading.
-template <template <class> class F>
-void add(Table& table, Formula formula) {
-  auto& loops = table.loops[int(formula)][0];
-  loops[0] = run_loop<F<float>, float>;
-  loops[1] = run_loop<F<double>, double>;
-}
-
-template <template <class, class> class F, class Reading>
+template <template <class...> class F, class... Reading>
 void add_reading(Table& table, Formula formula, fastvae::ScaleAs scale_as) {
   auto& loops = table.loops[int(formula)][int(scale_as)];
-  loops[0] = run_loop<F<float, Reading>, float>;
-  loops[1] = run_loop<F<double, Reading>, double>;
+  loops[int(Arithmetic::f32)] = run_loop<F<float, Reading...>, float, float>;
+  loops[int(Arithmetic::f64)] = run_loop<F<double, Reading...>, double, double>;
+  loops[int(Arithmetic::bf16)] = run_loop<F<float, Reading...>, float, BFloat16>;
+  table.tensor_inputs[int(formula)] = F<float, Reading...>::tensor_inputs;
 }
 
-template <template <class, class> class F>
+// A formula without a scale parameter stands under the first reading.
+template <template <class...> class F>
+void add(Table& table, Formula formula) {
+  add_reading<F>(table, formula, fastvae::ScaleAs::log_var);
+}
+
+template <template <class...> class F>
 void add_scaled(Table& table, Formula formula) {
   add_reading<F, LogVar>(table, formula, fastvae::ScaleAs::log_var);
   add_reading<F, LogStd>(table, formula, fastvae::ScaleAs::log_std);

@@ -65,6 +65,13 @@ FASTVAE_FN void for_runs(const Job& job, const Operand& operand, int64_t row, in
   }
 }
 
+constexpr int64_t kBytes[] = {4, 8, 2, 2, 1, 1};  // by Type
+
+// A contiguous operand's elements from a tile on.
+inline void* at(const Job& job, const Operand& operand, const Tile& tile) {
+  return static_cast<char*>(operand.data) + kBytes[int(operand.type)] * (tile.row * job.cols + tile.col);
+}
+
 template <class T>
 constexpr Type type_of() {
   return sizeof(T) == 4 ? Type::f32 : Type::f64;
@@ -168,7 +175,8 @@ void write_tile(const Job& job, const Operand& operand, const Tile& tile, const 
 template <class T>
 class Walker {
  public:
-  explicit Walker(const Job& job, Loop formula) : job_(job), formula_(formula) {}
+  // `raw_inputs` names, by bits, the operands that the loop takes as they lie in memory.
+  Walker(const Job& job, Loop formula, unsigned raw_inputs) : job_(job), formula_(formula), raw_inputs_(raw_inputs) {}
 
   void run(int64_t task) {
     int64_t group = task / job_.chunks, chunk = task % job_.chunks;
@@ -186,6 +194,7 @@ class Walker {
  private:
   const Job& job_;
   Loop formula_;
+  unsigned raw_inputs_;
   alignas(64) T in_[kMaxOperands][kTile];
   alignas(64) T out_[kMaxOperands][kTile];
   alignas(64) T weight_[kTile];
@@ -226,22 +235,28 @@ class Walker {
   }
 
   void compute(const Tile& tile) {
-    int64_t n = tile.size();
     const void* in[kMaxOperands + 2];
     void* out[kMaxOperands];
-    for (int k = 0; k < job_.inputs; ++k) in[k] = reader_[k].read(job_, job_.input[k], tile, in_[k]);
+    for (int k = 0; k < job_.inputs; ++k)
+      in[k] = raw_inputs_ >> k & 1 ? at(job_, job_.input[k], tile) : reader_[k].read(job_, job_.input[k], tile, in_[k]);
     if (job_.sampling == Sampling::noise) in[job_.inputs] = sample_noise(tile, 0, in_[job_.inputs]);
     if (job_.sampling == Sampling::gradient) sum_samples(tile, in + job_.inputs);
     for (int k = 0; k < job_.outputs; ++k) {
-      const Operand& output = job_.output[k];
-      T* direct = output.summed || job_.streaming ? nullptr : in_place<T>(job_, output, tile);
-      out[k] = direct != nullptr ? direct : out_[k];
+      out[k] = destination(k, tile);
       results_[k] = static_cast<T*>(out[k]);
     }
-    formula_(job_.constants, in, out, n);
-    if (job_.weighted) apply_weight(weight_reader_.read(job_, job_.weight, tile, weight_), out, n);
+    formula_(job_.constants, in, out, tile.size());
+    if (job_.weighted) apply_weight(weight_reader_.read(job_, job_.weight, tile, weight_), out, tile.size());
     for (int k = 0; k < job_.outputs; ++k)
       if (out[k] == out_[k]) store(job_.output[k], tile, out_[k]);
+  }
+
+  // Where the formula writes: to memory itself if it can, else to a buffer.
+  void* destination(int k, const Tile& tile) {
+    const Operand& output = job_.output[k];
+    if (output.data == nullptr || output.summed) return out_[k];
+    T* direct = job_.streaming ? nullptr : in_place<T>(job_, output, tile);
+    return direct != nullptr ? direct : out_[k];
   }
 
   void store(const Operand& output, const Tile& tile, const T* buffer) {
@@ -259,7 +274,6 @@ class Walker {
   }
 
   static Operand sample_of(const Operand& operand, int64_t offset) {
-    static constexpr int kBytes[] = {4, 8, 2, 2, 1, 1};
     Operand result = operand;
     if (result.data != nullptr) result.data = static_cast<char*>(result.data) + offset * kBytes[int(operand.type)];
     return result;
@@ -292,7 +306,10 @@ class Walker {
       Reader<T> fresh;
       const T* grad = fresh.read(job_, sample_of(job_.grad_z, k * job_.grad_sample_stride), tile, grad_);
       const T* eps = sample_noise(tile, k, eps_buffer);
-      if (k == 0) {
+      if (job_.samples == 1) {
+        in[0] = grad;
+        for (int64_t i = 0; i < n; ++i) sum_eps[i] = grad[i] * eps[i];
+      } else if (k == 0) {
         for (int64_t i = 0; i < n; ++i) sum[i] = grad[i], sum_eps[i] = grad[i] * eps[i];
       } else {
         for (int64_t i = 0; i < n; ++i) sum[i] += grad[i], sum_eps[i] = fma(grad[i], eps[i], sum_eps[i]);
@@ -302,8 +319,8 @@ class Walker {
 };
 
 template <class T>
-void walk(const Job& job, Loop formula, int64_t first_task, int64_t last_task) {
-  Walker<T> walker(job, formula);
+void walk(const Job& job, Loop formula, unsigned raw_inputs, int64_t first_task, int64_t last_task) {
+  Walker<T> walker(job, formula, raw_inputs);
   for (int64_t task = first_task; task < last_task; ++task) walker.run(task);
   if (job.streaming) finish_streams();
 }

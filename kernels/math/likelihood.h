@@ -11,6 +11,7 @@ namespace fastvae::FASTVAE_ISA {
 template <class T>
 struct BernoulliLogProb {
   static constexpr int inputs = 2, outputs = 1;
+  static constexpr unsigned tensor_inputs = 0b11;
   static FASTVAE_FN void at(const Constants<T>& c, T x, T logits, T& log_prob) {
     // max(l, 0) - l x as one product: no difference of two large terms.
     T target = x * c.x_scale;
@@ -22,6 +23,7 @@ struct BernoulliLogProb {
 template <class T>
 struct BernoulliLogProbBackward {
   static constexpr int inputs = 3, outputs = 2;
+  static constexpr unsigned tensor_inputs = 0b110;
   static FASTVAE_FN void at(const Constants<T>& c, T grad, T x, T logits, T& grad_x, T& grad_logits) {
     grad_x = grad * (logits * c.x_scale);
     grad_logits = grad * (x * c.x_scale - sigmoid(logits));
@@ -32,6 +34,7 @@ struct BernoulliLogProbBackward {
 template <class T, class ScaleAs>
 struct GaussianLogProb {
   static constexpr int inputs = 3, outputs = 1;
+  static constexpr unsigned tensor_inputs = 0b111;
   static FASTVAE_FN void at(const Constants<T>& c, T x, T mean, T scale, T& log_prob) {
     Scale<T> s = ScaleAs::read(c, scale);
     T residual = fma(x, c.x_scale, -mean) * s.inv_std;
@@ -42,6 +45,7 @@ struct GaussianLogProb {
 template <class T, class ScaleAs>
 struct GaussianLogProbBackward {
   static constexpr int inputs = 4, outputs = 3;
+  static constexpr unsigned tensor_inputs = 0b1110;
   static FASTVAE_FN void at(const Constants<T>& c, T grad, T x, T mean, T scale, T& grad_x, T& grad_mean,
                             T& grad_scale) {
     Scale<T> s = ScaleAs::read(c, scale);

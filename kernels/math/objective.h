@@ -10,6 +10,7 @@ namespace fastvae::FASTVAE_ISA {
 template <class T>
 struct Elbo {
   static constexpr int inputs = 3, outputs = 4;
+  static constexpr unsigned tensor_inputs = 0b0;
   static FASTVAE_FN void at(const Constants<T>& c, T log_px, T kl, T beta, T& loss, T& elbo, T& log_likelihood,
                             T& out_kl) {
     loss = fma(c.beta * beta, kl, -log_px);
@@ -22,6 +23,7 @@ struct Elbo {
 template <class T>
 struct ElboBackward {
   static constexpr int inputs = 7, outputs = 3;
+  static constexpr unsigned tensor_inputs = 0b0;
   static FASTVAE_FN void at(const Constants<T>& c, T grad_loss, T grad_elbo, T grad_log_likelihood, T grad_out_kl, T,
                             T kl, T beta, T& grad_log_px, T& grad_kl, T& grad_beta) {
     grad_log_px = c.share * (grad_elbo + grad_log_likelihood - grad_loss);

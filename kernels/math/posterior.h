@@ -95,6 +95,7 @@ struct Softplus {
 template <class T, class ScaleAs>
 struct Rsample {
   static constexpr int inputs = 3, outputs = 1;
+  static constexpr unsigned tensor_inputs = 0b11;
   static FASTVAE_FN void at(const Constants<T>& c, T mean, T scale, T eps, T& z) {
     z = fma(ScaleAs::read(c, scale).std, eps, mean);
   }
@@ -104,6 +105,7 @@ struct Rsample {
 template <class T, class ScaleAs>
 struct RsampleBackward {
   static constexpr int inputs = 3, outputs = 2;
+  static constexpr unsigned tensor_inputs = 0b1;
   static FASTVAE_FN void at(const Constants<T>& c, T scale, T grad, T grad_eps, T& grad_mean, T& grad_scale) {
     Scale<T> s = ScaleAs::read(c, scale);
     grad_mean = grad;
@@ -121,6 +123,7 @@ FASTVAE_FN T kl_element(T mean, T kl_of_scale) {
 template <class T, class ScaleAs>
 struct KlStandardNormal {
   static constexpr int inputs = 2, outputs = 1;
+  static constexpr unsigned tensor_inputs = 0b11;
   static FASTVAE_FN void at(const Constants<T>& c, T mean, T scale, T& kl) {
     T value = kl_element(mean, ScaleAs::read(c, scale).kl);
     kl = value <= c.free_bits ? c.free_bits : value;
@@ -130,6 +133,7 @@ struct KlStandardNormal {
 template <class T, class ScaleAs>
 struct KlStandardNormalBackward {
   static constexpr int inputs = 3, outputs = 2;
+  static constexpr unsigned tensor_inputs = 0b110;
   static FASTVAE_FN void at(const Constants<T>& c, T grad, T mean, T scale, T& grad_mean, T& grad_scale) {
     Scale<T> s = ScaleAs::read(c, scale);
     bool floored = (c.free_bits > T(0)) & (kl_element(mean, s.kl) <= c.free_bits);
@@ -163,6 +167,7 @@ FASTVAE_FN Ratio<T> var_ratio(const Scale<T>& q, const Scale<T>& p) {
 template <class T, class ScaleAs>
 struct KlNormal {
   static constexpr int inputs = 4, outputs = 1;
+  static constexpr unsigned tensor_inputs = 0b1111;
   static FASTVAE_FN void at(const Constants<T>& c, T mean_q, T scale_q, T mean_p, T scale_p, T& kl) {
     Scale<T> q = ScaleAs::read(c, scale_q), p = ScaleAs::read(c, scale_p);
     T value = kl_element((mean_q - mean_p) * p.inv_std, var_ratio<ScaleAs>(q, p).kl);
@@ -173,6 +178,7 @@ struct KlNormal {
 template <class T, class ScaleAs>
 struct KlNormalBackward {
   static constexpr int inputs = 5, outputs = 4;
+  static constexpr unsigned tensor_inputs = 0b11110;
   static FASTVAE_FN void at(const Constants<T>& c, T grad, T mean_q, T scale_q, T mean_p, T scale_p, T& grad_mean_q,
                             T& grad_scale_q, T& grad_mean_p, T& grad_scale_p) {
     Scale<T> q = ScaleAs::read(c, scale_q), p = ScaleAs::read(c, scale_p);
@@ -192,6 +198,7 @@ struct KlNormalBackward {
 template <class T, class ScaleAs>
 struct RsampleKl {
   static constexpr int inputs = 3, outputs = 2;
+  static constexpr unsigned tensor_inputs = 0b11;
   static FASTVAE_FN void at(const Constants<T>& c, T mean, T scale, T eps, T& z, T& kl) {
     Rsample<T, ScaleAs>::at(c, mean, scale, eps, z);
     KlStandardNormal<T, ScaleAs>::at(c, mean, scale, kl);
@@ -201,6 +208,7 @@ struct RsampleKl {
 template <class T, class ScaleAs>
 struct RsampleKlBackward {
   static constexpr int inputs = 5, outputs = 2;
+  static constexpr unsigned tensor_inputs = 0b110;
   static FASTVAE_FN void at(const Constants<T>& c, T grad_kl, T mean, T scale, T grad, T grad_eps, T& grad_mean,
                             T& grad_scale) {
     T mean_of_z, scale_of_z, mean_of_kl, scale_of_kl;
