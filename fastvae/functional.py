@@ -260,6 +260,8 @@ def _x_scale(x: Tensor, x_scale: float | None) -> float:
 
 
 def _kl(operator: Callable, operands, weight, event_ndim, free_bits, over, scale) -> Tensor:
+    if free_bits == 0 and weight is None:
+        return operator(*operands, None, event_ndim, 0.0, *scale)
     if over == "element" or free_bits == 0:
         return _summed(lambda w, ndim: operator(*operands, w, ndim, free_bits, *scale), weight, event_ndim)
     shape = broadcast_shape(*operands)
@@ -272,6 +274,8 @@ def _kl(operator: Callable, operands, weight, event_ndim, free_bits, over, scale
 
 
 def _log_prob(operator: Callable, operands, weight, event_ndim, constants) -> Tensor:
+    if weight is None:
+        return operator(*operands, None, event_ndim, *constants)
     return _summed(lambda w, ndim: operator(*operands, w, ndim, *constants), weight, event_ndim)
 
 

@@ -10,32 +10,42 @@
 namespace fastvae::FASTVAE_ISA {
 
 constexpr int64_t kTile = 1024;
-constexpr int kSumLanes = 64;
+constexpr int kSumTail = 16, kSumLanes = 4 * kSumTail;
 
 struct Tile {
   int64_t row, rows, col, cols;
   int64_t size() const { return rows * cols; }
 };
 
-// Sum in an order that depends on n alone: lanes in the arithmetic type, then lanes and tail in double.
+template <int n, class T>
+FASTVAE_FN T sum_lanes(const T* lanes) {
+  if constexpr (n == 1) {
+    return lanes[0];
+  } else {
+    T half[n / 2];
+    for (int j = 0; j < n / 2; ++j) half[j] = lanes[j] + lanes[j + n / 2];
+    return sum_lanes<n / 2>(half);
+  }
+}
+
+// Sum in an order that depends on n alone: lanes first, then pairs of lanes. Reads up to kSumTail - 1 elements past the
+// end, which buffers have room for.
 template <class T>
-inline double sum(const T* x, int64_t n) {
-  double total = 0;
+inline T sum(const T* x, int64_t n) {
+  T lanes[kSumTail] = {};
   int64_t i = 0;
   if (n >= kSumLanes) {
-    T lanes[kSumLanes] = {};
+    T wide[kSumLanes] = {};
     for (; i + kSumLanes <= n; i += kSumLanes)
-      for (int j = 0; j < kSumLanes; ++j) lanes[j] += x[i + j];
-    double wide[8] = {};
-    for (int k = 0; k < kSumLanes; k += 8)
-      for (int j = 0; j < 8; ++j) wide[j] += lanes[k + j];
-    for (int j = 0; j < 8; ++j) total += wide[j];
+      for (int j = 0; j < kSumLanes; ++j) wide[j] += x[i + j];
+    for (int j = 0; j < kSumTail; ++j)
+      lanes[j] = (wide[j] + wide[j + kSumTail]) + (wide[j + 2 * kSumTail] + wide[j + 3 * kSumTail]);
   }
-  double wide[4] = {};
-  for (; i + 4 <= n; i += 4)
-    for (int j = 0; j < 4; ++j) wide[j] += x[i + j];
-  for (; i < n; ++i) total += x[i];
-  return total + ((wide[0] + wide[1]) + (wide[2] + wide[3]));
+  for (; i + kSumTail <= n; i += kSumTail)
+    for (int j = 0; j < kSumTail; ++j) lanes[j] += x[i + j];
+  int rest = int(n - i);
+  for (int j = 0; j < kSumTail; ++j) lanes[j] += j < rest ? x[i + j] : T(0);
+  return sum_lanes<kSumTail>(lanes);
 }
 
 // Offset of element `index`, counted in row-major order over dimensions first .. last.
@@ -196,7 +206,7 @@ class Walker {
   Loop formula_;
   unsigned raw_inputs_;
   alignas(64) T in_[kMaxOperands][kTile];
-  alignas(64) T out_[kMaxOperands][kTile];
+  alignas(64) T out_[kMaxOperands][kTile + kSumTail];
   alignas(64) T weight_[kTile];
   alignas(64) T grad_[kTile];
   alignas(64) float noise_[noise_capacity(kTile)];
