@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kShortRow = 512;            // shorter rows share a tile
 constexpr int64_t kTaskElements = 8192;       // of short rows; also what is worth waking a thread for
-constexpr int64_t kChunkElements = 16384;     // columns of a long row that one task takes
+constexpr int64_t kChunkElements = 8192;      // columns of a long row that one task takes
 constexpr int64_t kStreamElements = 4 << 20;  // results beyond this no cache keeps until they are read
 
 Type type_of(const Tensor& tensor) {

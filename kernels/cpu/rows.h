@@ -210,7 +210,7 @@ class Walker {
   alignas(64) T weight_[kTile];
   alignas(64) T grad_[kTile];
   alignas(64) float noise_[noise_capacity(kTile)];
-  Reader<T> reader_[kMaxOperands], weight_reader_, eps_reader_, grad_reader_;
+  Reader<T> reader_[kMaxOperands], weight_reader_;
   const T* results_[kMaxOperands];
 
   static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -17,42 +17,47 @@ constexpr int kLanes = 4;
 constexpr int kLanes = 2;
 #endif
 
-// A word for each of kLanes counters.
+// A word for each of 2 kLanes counters: two chains of dependent multiplications at a time, since one alone waits.
 struct Lanes {
   typedef uint64_t Vector __attribute__((vector_size(8 * kLanes)));
-  Vector v;
+  Vector a, b;
 };
-FASTVAE_FN Lanes operator^(Lanes a, Lanes b) { return {a.v ^ b.v}; }
-FASTVAE_FN Lanes operator^(Lanes a, uint32_t b) { return {a.v ^ uint64_t(b)}; }
-FASTVAE_FN Lanes operator>>(Lanes a, int n) { return {a.v >> n}; }
+FASTVAE_FN Lanes operator^(Lanes x, Lanes y) { return {x.a ^ y.a, x.b ^ y.b}; }
+FASTVAE_FN Lanes operator^(Lanes x, uint32_t y) { return {x.a ^ uint64_t(y), x.b ^ uint64_t(y)}; }
+FASTVAE_FN Lanes operator>>(Lanes x, int n) { return {x.a >> n, x.b >> n}; }
 
 // Written out, since compilers do not see that only the lower halves take part.
-FASTVAE_FN Lanes multiply_low(Lanes a, uint32_t b) {
+FASTVAE_FN Lanes::Vector multiply_low(Lanes::Vector a, uint32_t b) {
 #if defined(__AVX512F__)
-  return {(Lanes::Vector)_mm512_mul_epu32((__m512i)a.v, _mm512_set1_epi64(b))};
+  return (Lanes::Vector)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(b));
 #elif defined(__AVX2__)
-  return {(Lanes::Vector)_mm256_mul_epu32((__m256i)a.v, _mm256_set1_epi64x(b))};
+  return (Lanes::Vector)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b));
 #elif defined(__SSE2__)
-  return {(Lanes::Vector)_mm_mul_epu32((__m128i)a.v, _mm_set1_epi64x(b))};
+  return (Lanes::Vector)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(b));
 #else
-  return {(a.v & 0xffffffffu) * b};
+  return (a & 0xffffffffu) * b;
 #endif
 }
+FASTVAE_FN Lanes multiply_low(Lanes x, uint32_t y) { return {multiply_low(x.a, y), multiply_low(x.b, y)}; }
 
 constexpr int kStreamBlocks = 64;  // counters made at a time, at most
 constexpr int kStreamStep = 16;    // counters come in multiples of this
 
-FASTVAE_FN void store(Lanes words, uint32_t* out) {
+FASTVAE_FN void store(Lanes::Vector words, uint32_t* out) {
   typedef uint32_t Narrow __attribute__((vector_size(4 * kLanes)));
-  Narrow narrow = __builtin_convertvector(words.v, Narrow);
+  Narrow narrow = __builtin_convertvector(words, Narrow);
   memcpy(out, &narrow, sizeof(narrow));
+}
+FASTVAE_FN void store(Lanes words, uint32_t* out) {
+  store(words.a, out);
+  store(words.b, out + kLanes);
 }
 
 FASTVAE_FN void words(uint64_t seed, uint64_t block, int count, uint32_t (&out)[4][kStreamBlocks]) {
-  Lanes lane;
-  for (int i = 0; i < kLanes; ++i) lane.v[i] = i;
-  for (int j = 0; j < count; j += kLanes) {
-    Lanes low = {lane.v + (block + j)}, zero = {low.v ^ low.v};
+  Lanes::Vector lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  for (int j = 0; j < count; j += 2 * kLanes) {
+    Lanes low = {lane + (block + j), lane + (block + j + kLanes)}, zero = low ^ low;
     Block<Lanes> b = philox(Block<Lanes>{low, low >> 32, zero, zero}, uint32_t(seed), uint32_t(seed >> 32));
     store(b.w0, out[0] + j);
     store(b.w1, out[1] + j);
