@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 #include <tuple>
+#include <vector>
 
 #include "plan.h"
 

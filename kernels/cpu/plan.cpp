@@ -1,7 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <utility>
+#include <numeric>
 
 namespace fastvae {
 
@@ -33,93 +33,10 @@ Type type_of(const Tensor& tensor) {
   }
 }
 
-bool is_dense(const Tensor& tensor) {
-  std::vector<std::pair<int64_t, int64_t>> dims;  // stride, size
-  for (int64_t d = 0; d < tensor.dim(); ++d)
-    if (tensor.size(d) != 1) dims.push_back({tensor.stride(d), tensor.size(d)});
-  std::sort(dims.begin(), dims.end());
-  int64_t expected = 1;
-  for (auto [stride, size] : dims) {
-    if (stride != expected) return false;
-    expected *= size;
-  }
-  return true;
-}
-
-// The dense strides in the tensor's own order of dimensions, found as torch.empty_like finds it.
-Shape dense_strides(const Tensor& tensor) {
-  int64_t ndim = tensor.dim();
-  std::vector<int64_t> order(ndim);
-  for (int64_t i = 0; i < ndim; ++i) order[i] = ndim - 1 - i;
-  auto swaps = [&](int64_t a, int64_t b) {
-    int64_t stride_a = tensor.stride(a), stride_b = tensor.stride(b);
-    if (stride_a == 0 || stride_b == 0) return 0;
-    if (stride_a != stride_b) return stride_a < stride_b ? -1 : 1;
-    return tensor.size(a) > tensor.size(b) ? 1 : 0;
-  };
-  for (int64_t i = 1; i < ndim; ++i) {
-    int64_t at = i;
-    for (int64_t before = i - 1; before >= 0; --before) {
-      int verdict = swaps(order[before], order[at]);
-      if (verdict > 0) std::swap(order[before], order[at]), at = before;
-      else if (verdict < 0) break;
-    }
-  }
-  Shape strides(ndim);
-  int64_t next = 1;
-  for (int64_t d : order) {
-    strides[d] = next;
-    next *= std::max<int64_t>(tensor.size(d), 1);
-  }
-  return strides;
-}
-
-Shape row_major(const Shape& shape) {
-  Shape strides(shape.size());
-  int64_t next = 1;
-  for (size_t d = shape.size(); d-- > 0;) {
-    strides[d] = next;
-    next *= std::max<int64_t>(shape[d], 1);
-  }
-  return strides;
-}
-
 int64_t product(const int64_t* sizes, int64_t n) {
   int64_t result = 1;
   for (int64_t d = 0; d < n; ++d) result *= sizes[d];
   return result;
-}
-
-Shape broadcast(std::initializer_list<const Tensor*> tensors) {
-  Shape shape;
-  for (const Tensor* tensor : tensors) {
-    if (tensor == nullptr) continue;
-    auto sizes = tensor->sizes();
-    if (sizes.size() > shape.size()) shape.insert(shape.begin(), sizes.size() - shape.size(), 1);
-    size_t lead = shape.size() - sizes.size();
-    for (size_t d = 0; d < sizes.size(); ++d) {
-      int64_t& size = shape[lead + d];
-      STD_TORCH_CHECK(size == sizes[d] || size == 1 || sizes[d] == 1, "fastvae: operands do not broadcast");
-      if (size == 1) size = sizes[d];
-    }
-  }
-  return shape;
-}
-
-Tensor empty(const Shape& shape, const Shape& strides, ScalarType dtype) {
-  AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(shape.size(), shape.data(), strides.data(),
-                               torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
-                               aoti_torch_device_type_cpu(), 0, &handle));
-  return Tensor(handle);
-}
-
-Tensor empty(const Shape& shape, ScalarType dtype) { return empty(shape, row_major(shape), dtype); }
-
-bool has_shape(const Tensor& tensor, const Shape& shape) {
-  auto sizes = tensor.sizes();
-  return sizes.size() == shape.size() && std::equal(shape.begin(), shape.end(), sizes.begin());
 }
 
 template <class Visit>
@@ -133,14 +50,6 @@ void for_operands(Job& job, Visit visit) {
 }
 
 }  // namespace
-
-Tensor new_like(const Tensor& tensor) {
-  auto sizes = tensor.sizes();
-  auto strides = tensor.strides();
-  Shape shape(sizes.begin(), sizes.end());
-  if (is_dense(tensor)) return empty(shape, Shape(strides.begin(), strides.end()), tensor.scalar_type());
-  return empty(shape, dense_strides(tensor), tensor.scalar_type());
-}
 
 Plan::Plan(Formula formula, std::initializer_list<const Tensor*> operands, int64_t event_ndim, int64_t num_samples)
     : shape_(broadcast(operands)), event_ndim_(event_ndim), first_dtype_((*operands.begin())->scalar_type()) {
@@ -259,36 +168,39 @@ Tensor Plan::output_grad(const Tensor& like, bool needed) {
   return add_output(empty(shape, accumulate_dtype()), shared);
 }
 
-// Orders the event's dimensions as memory has them (noise is numbered in logical order and forbids that), then drops
-// dimensions of size one and merges neighbours that every operand steps through as one.
-void Plan::arrange() {
-  int batch_ndim = job.batch_ndim, ndim = job.ndim;
-  std::vector<int> order(ndim);
-  for (int d = 0; d < ndim; ++d) order[d] = d;
-  if (job.sampling == Sampling::none) {
-    const Operand* widest = nullptr;
-    for (int k = 0; k < job.inputs && widest == nullptr; ++k) {
-      bool full = job.input[k].data != nullptr;
-      for (int d = batch_ndim; d < ndim; ++d) full = full && (job.sizes[d] == 1 || job.input[k].strides[d] != 0);
-      if (full) widest = &job.input[k];
-    }
-    if (widest != nullptr)
-      std::stable_sort(order.begin() + batch_ndim, order.end(),
-                       [&](int a, int b) { return widest->strides[a] > widest->strides[b]; });
-  }
+// The order in which dimensions are walked: the event's as memory has them. Noise is numbered in logical order and
+// forbids any other.
+std::vector<int> Plan::walking_order() const {
+  std::vector<int> order(job.ndim);
+  std::iota(order.begin(), order.end(), 0);
+  if (job.sampling != Sampling::none) return order;
+  auto steps_everywhere = [&](const Operand& operand) {
+    bool steps = operand.data != nullptr;
+    for (int d = job.batch_ndim; d < job.ndim; ++d) steps = steps && (job.sizes[d] == 1 || operand.strides[d] != 0);
+    return steps;
+  };
+  const Operand* end = job.input + job.inputs;
+  const Operand* guide = std::find_if(job.input + 0, end, steps_everywhere);
+  if (guide != end)
+    std::stable_sort(order.begin() + job.batch_ndim, order.end(),
+                     [&](int a, int b) { return guide->strides[a] > guide->strides[b]; });
+  return order;
+}
+
+// Drops dimensions of size one and merges neighbours that every operand steps through as one.
+void Plan::merge(const std::vector<int>& order) {
   std::vector<std::vector<int>> groups;  // dimensions that become one, outer to inner
   int batch_groups = 0;
-  for (int i = 0; i < ndim; ++i) {
-    int d = order[i];
+  for (int d : order) {
     if (job.sizes[d] == 1) continue;
-    bool merge = !groups.empty() && (i > 0) && int(groups.size()) > (d >= batch_ndim ? batch_groups : 0);
-    if (merge) {
+    bool merges = int(groups.size()) > (d < job.batch_ndim ? 0 : batch_groups);
+    if (merges) {
       int outer = groups.back().back();
-      for_operands(job, [&](Operand& o) { merge = merge && o.strides[outer] == o.strides[d] * job.sizes[d]; });
+      for_operands(job, [&](Operand& o) { merges = merges && o.strides[outer] == o.strides[d] * job.sizes[d]; });
     }
-    if (merge) groups.back().push_back(d);
+    if (merges) groups.back().push_back(d);
     else groups.push_back({d});
-    if (d < batch_ndim) batch_groups = int(groups.size());
+    if (d < job.batch_ndim) batch_groups = int(groups.size());
   }
   int64_t sizes[kMaxDims];
   for (size_t g = 0; g < groups.size(); ++g) {
@@ -305,6 +217,10 @@ void Plan::arrange() {
   job.batch_ndim = batch_groups;
   job.rows = product(job.sizes, job.batch_ndim);
   job.cols = product(job.sizes + job.batch_ndim, job.ndim - job.batch_ndim);
+}
+
+// How each operand lies in memory, for the driver to choose how it is read.
+void Plan::classify() {
   for_operands(job, [&](Operand& o) {
     int64_t expected = 1;
     o.contiguous = o.event_contiguous = o.event_constant = o.constant = true;
@@ -336,32 +252,30 @@ void Plan::cut() {
 }
 
 void Plan::run(const Backend& backend) {
-  arrange();
+  merge(walking_order());
+  classify();
   cut();
-  std::vector<double> partial;
-  bool summed = false;
-  for (int k = 0; k < job.outputs; ++k) summed = summed || job.output[k].summed;
-  if (job.chunks > 1 && summed) {
-    partial.resize(job.outputs * job.rows * job.chunks);
-    job.partial = partial.data();
-  }
-  int64_t elements_per_task = job.rows_per_task * job.cols_per_task * job.samples;
-  int64_t grain = std::max<int64_t>(kTaskElements / std::max<int64_t>(elements_per_task, 1), 1);
+  std::vector<double> partial(job.chunks > 1 ? job.outputs * job.rows * job.chunks : 0);
+  job.partial = partial.data();
+  int64_t elements_per_task = std::max<int64_t>(job.rows_per_task * job.cols_per_task * job.samples, 1);
+  int64_t grain = std::max<int64_t>(kTaskElements / elements_per_task, 1);
   if (job.tasks <= grain) {
     backend.run(job, 0, job.tasks);
   } else {
     torch::stable::parallel_for(0, job.tasks, grain,
                                 [&](int64_t first, int64_t last) { backend.run(job, first, last); });
   }
-  if (job.partial == nullptr) return;
+  if (job.chunks > 1) sum_chunks();
+}
+
+// Partial sums of long rows meet here, in their order.
+void Plan::sum_chunks() {
   for (int k = 0; k < job.outputs; ++k) {
     const Operand& out = job.output[k];
     if (!out.summed || out.data == nullptr) continue;
     for (int64_t row = 0; row < job.rows; ++row) {
       const double* chunk = job.partial + (k * job.rows + row) * job.chunks;
-      double total = 0;
-      for (int64_t i = 0; i < job.chunks; ++i) total += chunk[i];
-      total *= job.sum_scale;
+      double total = std::accumulate(chunk, chunk + job.chunks, 0.0) * job.sum_scale;
       if (job.f64) static_cast<double*>(out.data)[row] = total;
       else static_cast<float*>(out.data)[row] = static_cast<float>(total);
     }

@@ -1,24 +1,10 @@
 // From tensors to a Job: broadcasting, merging of dimensions, what lies in place, how the work is cut into tasks.
 #pragma once
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-
-#include <initializer_list>
-#include <optional>
-#include <string>
-#include <vector>
-
 #include "job.h"
+#include "tensors.h"
 
 namespace fastvae {
-
-using torch::stable::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-using Shape = std::vector<int64_t>;
-
-Tensor new_like(const Tensor& tensor);  // torch.empty_like: dense layouts are kept
 
 // Collects operands over one broadcast shape, then runs a formula over them.
 class Plan {
@@ -55,8 +41,11 @@ class Plan {
   torch::headeronly::ScalarType accumulate_dtype() const;
   void take_seed(const OptionalTensor& seed, const OptionalTensor& eps);
   Tensor add_output(Tensor tensor, bool summed);
-  void arrange();
+  std::vector<int> walking_order() const;
+  void merge(const std::vector<int>& order);
+  void classify();
   void cut();
+  void sum_chunks();
 };
 
 }  // namespace fastvae

@@ -1,0 +1,23 @@
+// What torch's stable ABI leaves to its users: shapes, and new tensors with torch's own choice of strides.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <initializer_list>
+#include <optional>
+#include <vector>
+
+namespace fastvae {
+
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using Shape = std::vector<int64_t>;
+
+Shape broadcast(std::initializer_list<const Tensor*> tensors);  // null pointers are passed over
+bool has_shape(const Tensor& tensor, const Shape& shape);
+Tensor empty(const Shape& shape, torch::headeronly::ScalarType dtype);
+Tensor new_like(const Tensor& tensor);  // torch.empty_like: dense layouts are kept
+
+}  // namespace fastvae
