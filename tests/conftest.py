@@ -32,7 +32,9 @@ def backend(request):
 
 @pytest.fixture(autouse=True)
 def _fixed_conditions():
+    # One thread: small tensors gain nothing from two. Tests of threads set their number themselves.
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
