@@ -24,13 +24,22 @@ def load() -> str | None:
 
 
 def instruction_set() -> str:
-    """The instruction set that the loaded library uses on this processor; FASTVAE_CPU_ISA names a narrower one."""
-    path = _find("_cpu.so")
-    if load() is not None or path is None:
-        raise RuntimeError(load())
-    function = ctypes.CDLL(os.fspath(path)).fastvae_cpu_isa
-    function.restype = ctypes.c_char_p
-    return function().decode()
+    """The instruction set that serves; the widest unless FASTVAE_CPU_ISA names another."""
+    return _text("fastvae_cpu_isa")
+
+
+def instruction_sets() -> list[str]:
+    """The instruction sets that this processor and this build have, widest first."""
+    return _text("fastvae_cpu_isas").split()
+
+
+def _text(function: str) -> str:
+    path, problem = _find("_cpu.so"), load()
+    if path is None or problem is not None:
+        raise RuntimeError(problem)
+    call = getattr(ctypes.CDLL(os.fspath(path)), function)
+    call.restype = ctypes.c_char_p
+    return call().decode()
 
 
 def _find(name: str) -> Path | None:

@@ -23,21 +23,28 @@ FASTVAE_DECLARE(v4)
 
 namespace {
 
-// The widest instruction set that the processor has; FASTVAE_CPU_ISA names a narrower one.
-const Backend& choose() {
-  const char* wanted = std::getenv("FASTVAE_CPU_ISA");
-  std::string_view name = wanted == nullptr ? "" : wanted;
+// The instruction sets of this build that the processor has, widest first.
+std::vector<const Backend*> supported() {
+  std::vector<const Backend*> result;
 #if defined(FASTVAE_X86)
   bool has_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
                 __builtin_cpu_supports("f16c");
   bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (has_v4 && (name.empty() || name == "v4")) return v4::backend;
-  if (has_v3 && (name.empty() || name == "v3")) return v3::backend;
+  if (has_v4) result.push_back(&v4::backend);
+  if (has_v3) result.push_back(&v3::backend);
 #endif
-  STD_TORCH_CHECK(name.empty() || name == "baseline", "FASTVAE_CPU_ISA=", std::string(name),
-                  ": this processor or this build has no such instruction set");
-  return baseline::backend;
+  result.push_back(&baseline::backend);
+  return result;
+}
+
+// The widest, or the one that FASTVAE_CPU_ISA names.
+const Backend& choose() {
+  const char* wanted = std::getenv("FASTVAE_CPU_ISA");
+  if (wanted == nullptr || *wanted == 0) return *supported().front();
+  for (const Backend* backend : supported())
+    if (std::string_view(backend->name) == wanted) return *backend;
+  STD_TORCH_CHECK(false, "FASTVAE_CPU_ISA=", wanted, ": this processor or this build has no such instruction set");
 }
 
 const Backend& backend() {
@@ -305,5 +312,14 @@ STABLE_TORCH_LIBRARY_IMPL(fastvae, CPU, m) {
 #undef FASTVAE_IMPL
 }
 
-// Which instruction set serves, for `fastvae info`.
+// For `fastvae info`: the instruction sets that could serve, widest first, and the one that does.
+extern "C" __attribute__((visibility("default"))) const char* fastvae_cpu_isas() {
+  static const std::string names = [] {
+    std::string list;
+    for (const fastvae::Backend* backend : fastvae::supported())
+      list += (list.empty() ? "" : " ") + std::string(backend->name);
+    return list;
+  }();
+  return names.c_str();
+}
 extern "C" __attribute__((visibility("default"))) const char* fastvae_cpu_isa() { return fastvae::backend().name; }
