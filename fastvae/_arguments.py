@@ -35,12 +35,13 @@ def _unequal_operands_shape(names: tuple[str, ...], operands: tuple[Tensor, ...]
     for name, operand in zip(names, operands, strict=True):
         check_tensor(name, operand, VALUES if name == "x" else FLOATING)
         check_same_device(name, operand, names[0], operands[0].device)
-    shape: Sequence[int] | None = operands[0].shape
+    shape: Sequence[int] = operands[0].shape
     for name, operand in zip(names, operands, strict=True):
-        shape = _broadcast(shape, operand.shape)
-        if shape is None:
+        wider = _broadcast(shape, operand.shape)
+        if wider is None:
             shapes = ", ".join(f"{n} {list(o.shape)}" for n, o in zip(names, operands, strict=True))
             raise ValueError(f"{name} does not broadcast with the other operands: {shapes}")
+        shape = wider
     return torch.Size(shape)
 
 

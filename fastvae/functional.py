@@ -281,7 +281,7 @@ def _log_prob(operator: Callable, operands, weight, event_ndim, constants) -> Te
 
 def _summed(call: Callable[[Tensor | None, int], Tensor], weight: Tensor | None, event_ndim: int) -> Tensor:
     """`call(weight, event_ndim)`; operators give weight no gradient, so one that needs it is multiplied here."""
-    if not _may_need_grad(weight):
+    if weight is None or not _may_need_grad(weight):
         return call(weight, event_ndim)
     return reference.sum_event(call(weight != 0, 0) * weight, event_ndim)
 

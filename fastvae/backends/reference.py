@@ -87,7 +87,7 @@ def read_scale(scale: Tensor, scale_as: str, scale_eps: float, clamp_lo: float, 
     read = PARAMETRISATIONS[scale_as]
     values = [f(scale, scale_eps) for f in read[:4]]
     if clamp_lo == -math.inf and clamp_hi == math.inf:
-        return Scale(*values, read.logarithmic)
+        return Scale(values[0], values[1], values[2], values[3], read.logarithmic)
     below, above = values[0] < clamp_lo / 2, values[0] > clamp_hi / 2
     # 1 is harmless in every parametrisation: what is discarded must not turn a zero gradient into NaN.
     inside = torch.where(below | above, 1.0, scale)
@@ -97,7 +97,7 @@ def read_scale(scale: Tensor, scale_as: str, scale_eps: float, clamp_lo: float, 
         torch.where(below, lo, torch.where(above, hi, f(inside, scale_eps)))
         for f, lo, hi in zip(read[:4], at_lo, at_hi, strict=True)
     ]
-    return Scale(*values, read.logarithmic)
+    return Scale(values[0], values[1], values[2], values[3], read.logarithmic)
 
 
 def exp_bound(bound: float, dtype: torch.dtype) -> float:
@@ -344,6 +344,7 @@ def _box_muller(radius_word: Tensor, angle_word: Tensor) -> Tensor:
 def _noise(seed: Tensor | None, eps: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     if eps is not None:
         return eps.to(dtype)
+    assert seed is not None  # the operator's contract: exactly one of the two
     return normals(seed, math.prod(shape)).reshape(shape).to(dtype)
 
 

@@ -1,0 +1,1 @@
+"""The demo: one VAE on real data, trained with the naive snippet and with fastvae, eager and compiled."""

@@ -1,0 +1,181 @@
+"""The demo from its checks to its files."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from tqdm import tqdm
+
+from ..machine import describe
+from ..models import MLPVAE
+from ..training.data import Dataset, handwritten_digits
+from ..training.files import whole_file, writable_directory
+from ..training.loop import History, Objective, train
+from . import figures, report
+from .evaluate import Agreement, Estimate, agreement, evaluate
+from .settings import Settings
+from .steps import NETWORK, StepTime, network_step, time_steps, training_step
+from .ways import NAIVE, WAYS, Way, compile_problem
+
+
+@dataclass
+class Runner:
+    """A way with its own copy of the model."""
+
+    way: Way
+    model: MLPVAE
+    objective: Objective
+    history: History = field(default_factory=History)
+
+
+def run(settings: Settings) -> int:
+    """The whole demo. Returns the exit status: 0, or 1 when the test ELBO of some way deviates.
+
+    Raises OSError before any work where `settings.out` cannot be written, MissingExtraError where data cannot be had.
+    """
+    data = handwritten_digits()
+    writable_directory(settings.out)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    print(", ".join(f"{name} {value}" for name, value in describe().items()))
+    print(f"data: handwritten digits, {len(data.train.images)} images to train on, {len(data.test.images)} to test")
+
+    torch.manual_seed(settings.seed)
+    initial = MLPVAE(data.train.images.shape[1], settings.hidden, settings.latent)
+    runners = [Runner(way, copy.deepcopy(initial), way.objective()) for way in _ways(settings)]
+    _compile(runners, data, settings)
+    for runner in runners:
+        runner.history = _train(runner.way.name, runner.model, runner.objective, data, settings)
+    tests = {r.way.name: _evaluate(r.model, data, settings) for r in runners}
+    agreed = agreement({name: test.elbo for name, test in tests.items()}, _noise_runs(initial, data, settings))
+    written = _write_figures(runners, data, settings)
+    times = _time(runners, data, settings)
+    results = [report.Result(name, times[name], test, settings.batch_size) for name, test in tests.items()]
+    written += _write_report(results, agreed, settings)
+    print("written: " + ", ".join(written))
+    return 1 if agreed.deviating else 0
+
+
+def _ways(settings: Settings) -> list[Way]:
+    problem = compile_problem() if settings.compiled else "not wanted"
+    if problem:
+        print(f"without the compiled ways, torch.compile: {problem}")
+    return [way for way in WAYS if not (problem and way.compiled)]
+
+
+def _compile(runners: Sequence[Runner], data: Dataset, settings: Settings) -> None:
+    batch = data.train.images[: settings.batch_size]
+    compiled = [runner for runner in runners if runner.way.compiled]
+    for runner in tqdm(compiled, desc="compiling", disable=not compiled):
+        runner.objective(runner.model, batch).loss.backward()
+
+
+def _train(name: str, model: MLPVAE, objective: Objective, data: Dataset, settings: Settings, run: int = 0) -> History:
+    """Same batches for every way and run; `run` decides the noise."""
+    torch.manual_seed(settings.seed + 1 + run)
+    with _bar(f"training, {name}", settings.epochs, "epoch") as bar:
+
+        def on_epoch(history: History) -> None:
+            bar.set_postfix_str(f"ELBO {history.elbo[-1]:.2f} nats", refresh=False)
+            bar.update()
+
+        return train(
+            model,
+            objective,
+            data.train.images,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+            on_epoch=on_epoch,
+        )
+
+
+def _evaluate(model: MLPVAE, data: Dataset, settings: Settings) -> Estimate:
+    return evaluate(model, data.test.images, num_samples=settings.test_samples, seed=settings.seed)
+
+
+def _noise_runs(initial: MLPVAE, data: Dataset, settings: Settings) -> list[float]:
+    """Test ELBO of further runs of the naive way: same weights, same batches, other noise."""
+    elbos = []
+    for run in range(1, settings.noise_runs + 1):
+        model = copy.deepcopy(initial)
+        _train(f"noise run {run} of {settings.noise_runs}", model, NAIVE.objective(), data, settings, run)
+        elbos.append(_evaluate(model, data, settings).elbo)
+    return elbos
+
+
+def _time(runners: Sequence[Runner], data: Dataset, settings: Settings) -> dict[str, StepTime]:
+    """Timing goes on training the models: what is wanted of them must have been taken before."""
+    batch = data.train.images[: settings.batch_size]
+    steps = {r.way.name: training_step(r.model, r.objective, batch) for r in runners}
+    for compiled in {r.way.compiled for r in runners}:
+        steps[NETWORK[compiled]] = network_step(copy.deepcopy(runners[0].model), batch, compiled)
+    with _bar("timing", settings.timing_rounds, "round") as bar:
+        return time_steps([r.way for r in runners], steps, _counted(settings.timing_rounds, bar))
+
+
+def _counted(rounds: int, bar: tqdm):
+    for i in range(rounds):
+        yield i
+        bar.update()
+
+
+def _bar(description: str, total: int, unit: str) -> tqdm:
+    quiet = not sys.stderr.isatty()  # a log gets a line now and then
+    return tqdm(desc=f"{description:<30}", total=total, unit=unit, mininterval=5 if quiet else 0.1, ncols=110)
+
+
+def _write_report(results: Sequence[report.Result], agreed: Agreement, settings: Settings) -> list[str]:
+    machine = describe()
+    text = "\n\n".join(
+        [
+            report.table(results),
+            report.EXPLANATION.format(batch=settings.batch_size, epochs=settings.epochs),
+            report.verdict(agreed, settings.noise_runs),
+            ", ".join(f"{name} {value}" for name, value in machine.items()) + ".",
+        ]
+    )
+    print(f"\n{text}\n")
+    data = {
+        "machine": machine,
+        "settings": {name: str(v) if name == "out" else v for name, v in asdict(settings).items()},
+        "results": report.as_data(results),
+        "agreement": asdict(agreed) | {"deviating": agreed.deviating},
+    }
+    return [
+        _write_text(settings, "table.md", text + "\n"),
+        _write_text(settings, "results.json", json.dumps(data, indent=2) + "\n"),
+    ]
+
+
+def _write_text(settings: Settings, name: str, text: str) -> str:
+    with whole_file(settings.out / name) as path:
+        path.write_text(text, encoding="utf-8")
+    return str(settings.out / name)
+
+
+@torch.no_grad()
+def _write_figures(runners: Sequence[Runner], data: Dataset, settings: Settings) -> list[str]:
+    last = runners[-1]
+    shape, originals = (-1, *data.image_shape), data.test.images[:24]
+    generator = torch.Generator().manual_seed(settings.seed)
+    z = torch.randn(72, settings.latent, generator=generator)
+    paths = [settings.out / f"{name}.png" for name in ("samples", "reconstructions", "training")]
+    whose = f"{last.way.name}, {settings.epochs} epochs"
+    figures.samples(paths[0], _images(last.model, z, shape), f"Decoded from z ~ N(0, I) ({whose})")
+    decoded = _images(last.model, last.model.encode(originals)[0], shape)
+    title = f"Test images and their reconstructions from the posterior mean ({whose})"
+    figures.reconstructions(paths[1], originals.reshape(shape), decoded, title)
+    histories = {runner.way.name: runner.history for runner in runners}
+    figures.training(paths[2], histories, "Training on handwritten digits: same initial weights, same batches")
+    return [str(path) for path in paths]
+
+
+def _images(model: MLPVAE, z: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.sigmoid(model.decode(z)).reshape(shape)

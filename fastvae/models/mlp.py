@@ -1,0 +1,37 @@
+"""The VAE of PyTorch's examples: one hidden layer on either side."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MLPVAE(nn.Module):
+    """Encoder x -> (mean, log_var) of q(z|x); decoder z -> logits of p(x|z).
+
+    Kingma & Welling 2014, "Auto-encoding variational Bayes", appendix C, with ReLU as in PyTorch's `examples/vae`.
+    The model holds the networks only: sampling, KL and likelihood belong to the objective.
+
+    Args:
+        pixels: size D of the event x, [batch, D].
+        hidden: width of the hidden layer of encoder and decoder.
+        latent: size L of z, [batch, L].
+    """
+
+    def __init__(self, pixels: int = 784, hidden: int = 400, latent: int = 20) -> None:
+        super().__init__()
+        self.pixels, self.hidden, self.latent = pixels, hidden, latent
+        self.encoder = nn.Linear(pixels, hidden)
+        self.mean = nn.Linear(hidden, latent)
+        self.log_var = nn.Linear(hidden, latent)
+        self.decoder = nn.Linear(latent, hidden)
+        self.logits = nn.Linear(hidden, pixels)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z|x), both [batch, latent]."""
+        h = F.relu(self.encoder(x))
+        return self.mean(h), self.log_var(h)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Bernoulli logits of p(x|z), [batch, pixels]."""
+        return self.logits(F.relu(self.decoder(z)))

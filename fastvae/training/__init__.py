@@ -1,0 +1,1 @@
+"""Training: data, loop, and files that are written whole."""

@@ -1,0 +1,70 @@
+"""The command line as a user meets it: exit statuses, one line on stderr, nothing written on failure."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from fastvae import backends, cli
+
+
+def run(capsys, *arguments):
+    """(exit status, stdout, lines of stderr)"""
+    try:
+        status = cli.main(arguments)
+    except SystemExit as error:
+        status = error.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "required"),
+        (("paint",), "invalid choice: 'paint'"),
+        (("demo", "--epochs", "0"), "0 is less than 1"),
+        (("demo", "--epochs", "many"), "invalid"),
+        (("demo", "--colour", "red"), "unrecognized arguments: --colour red"),
+    ],
+)
+def test_wrong_argument(capsys, arguments, message):
+    status, out, err = run(capsys, *arguments)
+    assert (status, out, len(err)) == (2, "", 1)
+    assert message in err[0]
+
+
+def test_unwritable_out_is_found_before_any_work(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastvae.demo.run.train", lambda *_, **__: pytest.fail("work has begun"))
+    file = tmp_path / "file"
+    file.write_text("kept")
+    status, out, err = run(capsys, "demo", "--quick", "--out", str(file / "demo"))
+    assert (status, out, len(err)) == (2, "", 1)
+    assert str(file / "demo") in err[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert file.read_text() == "kept"
+
+
+def test_missing_extra_is_named(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("fastvae.training.extras.find_spec", lambda name: None if name == "sklearn" else object())
+    status, _, err = run(capsys, "demo", "--out", str(tmp_path / "out"))
+    assert (status, len(err)) == (2, 1)
+    assert "pip install 'fastvae[train]'" in err[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_interrupt_is_one_line(capsys, monkeypatch, tmp_path):
+    def interrupted(settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastvae.demo.run.run", interrupted)
+    assert run(capsys, "demo", "--out", str(tmp_path)) == (130, "", ["fastvae: interrupted"])
+
+
+def test_info_names_every_backend():
+    done = subprocess.run([sys.executable, "-m", "fastvae", "info"], capture_output=True, text=True, check=True)
+    for name in backends.available():
+        assert f"backend {name}:" in done.stdout
+    assert f"serves cpu:           {backends.serving('cpu')}" in done.stdout

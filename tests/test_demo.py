@@ -1,0 +1,94 @@
+"""The demo in miniature: its files, its verdict, and its failure where a way deviates."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from fastvae.demo import evaluate, run
+from fastvae.demo.settings import Settings
+from fastvae.demo.ways import WAYS, fused
+from fastvae.models import MLPVAE
+from fastvae.training.data import handwritten_digits
+from fastvae.training.files import whole_file
+
+FILES = {"table.md", "results.json", "samples.png", "reconstructions.png", "training.png"}
+
+
+def settings(out, **other):
+    tiny = {"epochs": 4, "noise_runs": 3, "test_samples": 4, "timing_rounds": 3, "hidden": 32, "latent": 4}
+    return Settings(out=out, **{**tiny, "compiled": False, **other})
+
+
+def test_writes_its_files_and_agrees(tmp_path, capsys):
+    assert run.run(settings(tmp_path)) == 0
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [result["way"] for result in results["results"]] == ["naive, eager", "fastvae, eager"]
+    assert results["agreement"]["deviating"] == []
+    out = capsys.readouterr().out
+    assert (tmp_path / "table.md").read_text().strip() in out
+    assert "all ways agree" in out
+
+
+def test_fails_where_a_way_deviates(tmp_path, capsys, monkeypatch):
+    def kl_alone(model, x):
+        terms = fused(model, x)
+        return terms._replace(loss=terms.kl)
+
+    wrong = [*WAYS[:1], type(WAYS[0])("wrong", kl_alone, compiled=False)]
+    monkeypatch.setattr(run, "WAYS", wrong)
+    assert run.run(settings(tmp_path, epochs=20)) == 1
+    assert "not within" in capsys.readouterr().out
+
+
+def test_nan_deviates():
+    agreed = evaluate.agreement({"good": 1.0, "nan": math.nan}, [0.9, 1.0, 1.1])
+    assert agreed.deviating == ["nan"]
+
+
+def test_evaluation_knows_the_exact_elbo():
+    """With a decoder that ignores z, E[log p(x|z)] is known: the estimate has no variance and equals it."""
+    torch.manual_seed(0)
+    model, images = MLPVAE(64, 16, 3), torch.rand(7, 64)
+    torch.nn.init.zeros_(model.logits.weight)
+    estimate = evaluate.evaluate(model, images, num_samples=3)
+    p = torch.sigmoid(model.logits.bias).double()
+    x = images.double()
+    log_px = (x * p.log() + (1 - x) * (1 - p).log()).sum(1).mean().item()
+    mean, log_var = (t.double() for t in model.encode(images))
+    q = torch.distributions.Normal(mean, torch.exp(log_var / 2))
+    prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    kl = torch.distributions.kl_divergence(q, prior).sum(1).mean().item()
+    assert estimate.standard_error == pytest.approx(0, abs=1e-9)
+    # The networks are float32 here and float64 in the evaluation.
+    assert estimate.elbo == pytest.approx(log_px - kl, rel=1e-5)
+
+
+def test_data_is_split_once_and_scaled():
+    first, second = handwritten_digits(), handwritten_digits()
+    assert torch.equal(first.train.images, second.train.images)
+    assert len(first.train.images) + len(first.test.images) == 1797
+    for split in (first.train, first.test):
+        assert split.images.min() == 0
+        assert split.images.max() == 1
+    with pytest.raises(ValueError, match="num_train is 1797"):
+        handwritten_digits(1797)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "report.txt"
+    target.write_text("old")
+
+    def fail():
+        with whole_file(target) as path:
+            path.write_text("half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
