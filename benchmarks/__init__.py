@@ -1,0 +1,1 @@
+"""fastvae's operators against the snippets that they replace: `python -m benchmarks`."""

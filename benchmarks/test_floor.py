@@ -1,0 +1,56 @@
+"""What bounds the small and the large cases on this machine, whatever computes them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from .measure import measure
+
+COPY_BYTES = 256 * 2**20
+SMALL = (128, 20)
+
+
+class Identity(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+@pytest.fixture
+def floor(benchmark, record, budget):
+    def run(name, call, describe) -> None:
+        call()
+        if benchmark.disabled:
+            return
+        sample = measure({name: call}, budget)[name]
+        record(name, "floor", sample, {"floor": describe(sample.median)})
+
+    return run
+
+
+def test_engine(floor):
+    """torch's share of the smallest cases: one function without arithmetic, through the same calls."""
+    x, grad = torch.randn(SMALL, requires_grad=True), torch.randn(SMALL)
+
+    def forward_backward():
+        x.grad = None
+        torch.autograd.backward((Identity.apply(x),), [grad])
+
+    what = "forward + backward of an autograd.Function that does nothing, 128x20"
+    floor("engine", forward_backward, lambda seconds: f"{what}: {seconds * 1e6:.1f} us")
+
+
+def test_copy(floor):
+    source = torch.rand(COPY_BYTES // 4)
+    target = torch.rand_like(source)
+    what = "copy of 256 MiB, bytes read + written"
+    floor("copy", lambda: target.copy_(source), lambda seconds: f"{what}: {2e-9 * COPY_BYTES / seconds:.1f} GB/s")
