@@ -21,6 +21,7 @@ _DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}  # where a faster backend may st
 _demanded: str | None = None
 _operators: tuple[str, ...] = ()
 _fallback = torch.library.Library("fastvae", "IMPL")
+_override: torch.library.Library | None = None
 
 
 def available() -> dict[str, str | None]:
@@ -37,23 +38,18 @@ def serving(device_type: str) -> str:
 
 @contextlib.contextmanager
 def use(name: str) -> Iterator[None]:
-    """Demand a backend for the duration of a `with` block.
+    """Demand a backend for the duration of a `with` block, in all threads.
 
     Raises:
         ValueError: there is no backend of that name.
         RuntimeError: the backend cannot serve here; the message says why and what would help.
     """
-    global _demanded
-    _check(name)
-    before, _demanded = _demanded, name
-    override = torch.library.Library("fastvae", "IMPL")
+    before = _demanded
+    _demand(name)
     try:
-        if name == "reference":
-            _override(override, _reference_functions())
         yield
     finally:
-        override._destroy()
-        _demanded = before
+        _demand(before)
 
 
 def register(operators: tuple[str, ...]) -> None:
@@ -63,17 +59,30 @@ def register(operators: tuple[str, ...]) -> None:
     for operator, function in _reference_functions().items():
         _fallback.impl(operator, _announced(function), "CompositeExplicitAutograd")
     native.load()
-    demanded = os.environ.get("FASTVAE_BACKEND")
-    if demanded:
-        use(demanded).__enter__()
+    _demand(os.environ.get("FASTVAE_BACKEND") or None)
 
 
-def _override(override: torch.library.Library, functions: dict[str, Callable]) -> None:
+def _demand(name: str | None) -> None:
+    """Put `name` before what would serve else; None takes that back."""
+    global _demanded, _override
+    if name is not None:
+        _check(name)
+    if _override is not None:
+        _override._destroy()
+        _override = None
+    if name == "reference":
+        _override = _before_all(_reference_functions())
+    _demanded = name
+
+
+def _before_all(functions: dict[str, Callable]) -> torch.library.Library:
+    library = torch.library.Library("fastvae", "IMPL")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*other operators may also be overridden", category=UserWarning)
         for operator, function in functions.items():
             for key in _DISPATCH_KEYS.values():
-                override.impl(operator, function, key, allow_override=True)
+                library.impl(operator, function, key, allow_override=True)
+    return library
 
 
 def _reference_functions() -> dict[str, Callable]:

@@ -1,0 +1,94 @@
+"""The registry: what is demanded serves, or it is an error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import fastvae
+from fastvae import backends
+from fastvae.backends import native, reference
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of the reference functions that were called."""
+    made = []
+    function = reference.kl_standard_normal
+    monkeypatch.setattr(reference, "kl_standard_normal", lambda *args: made.append("kl") or function(*args))
+    return made
+
+
+def kl():
+    return fastvae.kl_standard_normal(torch.ones(2, 3), torch.zeros(2, 3))
+
+
+def test_reference_serves_where_it_is_demanded_and_only_there(calls):
+    with backends.use("reference"):
+        assert backends.serving("cpu") == "reference"
+        kl()
+        assert calls == ["kl"]
+    assert backends.serving("cpu") == ("native" if native.load() is None else "reference")
+
+
+@pytest.mark.skipif(native.load() is not None, reason=str(native.load()))
+def test_demands_nest(calls):
+    with backends.use("reference"):
+        with backends.use("native"):
+            assert backends.serving("cpu") == "native"
+            kl()
+            assert calls == []
+        kl()
+        assert calls == ["kl"]
+    kl()
+    assert calls == ["kl"]
+
+
+def test_unknown_backend():
+    with (
+        pytest.raises(ValueError, match="backend 'abacus' is unknown; there are 'native', 'reference'"),
+        backends.use("abacus"),
+    ):
+        pass
+
+
+def test_unmet_demand_says_why(monkeypatch):
+    monkeypatch.setattr(native, "load", lambda: "not built here")
+    with pytest.raises(RuntimeError, match="backend 'native' cannot serve: not built here"), backends.use("native"):
+        pass
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+KL = "import gc, torch, fastvae; gc.collect(); print(fastvae.kl_standard_normal(torch.ones(1, 1), torch.zeros(1, 1)))"
+
+
+def test_environment_demands():
+    serving = "from fastvae import backends; print(backends.serving('cpu'))"
+    assert python(serving, FASTVAE_BACKEND="reference").stdout.strip() == "reference"
+    done = python(serving, FASTVAE_BACKEND="abacus")
+    assert done.returncode != 0
+    assert "backend 'abacus' is unknown" in done.stderr
+
+
+def test_reference_announces_itself_once_where_nothing_faster_serves():
+    missing = "from pathlib import Path; Path.is_file = lambda self: False\n"
+    done = python(missing + KL.replace("; print", "\nfor _ in range(3): print"))
+    assert done.stdout.count("0.5000") == 3
+    assert done.stderr.count("plain torch computes on 'cpu' tensors") == 1
+    assert python(KL).stderr.count("plain torch computes") == (0 if native.load() is None else 1)
+
+
+def test_import_needs_no_compiler_and_no_gpu():
+    heavy = ("triton", "torch._inductor", "sklearn", "matplotlib")
+    code = f"import sys, fastvae; print([m for m in {heavy} if m in sys.modules])"
+    done = python(code, CUDA_VISIBLE_DEVICES="", PATH="")
+    assert done.stdout.strip() == "[]", done.stderr
