@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
     run = [
         str(Path(__file__).parent),
         "--capture=no",
+        "--show-capture=no",
         "-Wignore::DeprecationWarning",
         "--benchmark-enable",
         "--benchmark-quiet",  # its tables are long; --benchmark-verbose brings them back

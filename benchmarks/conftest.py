@@ -42,13 +42,15 @@ def _threads(request):
 
 
 @pytest.fixture
-def record(benchmark):
+def record(benchmark, request):
     """Hands samples that were taken elsewhere to pytest-benchmark, as a benchmark of their own in `group`."""
 
     def add(name: str, group: str, sample: measure.Sample, extra_info: dict) -> None:
-        benchmark.name, benchmark.group = name, group
+        benchmark.group, benchmark.name, benchmark.param, benchmark.params = group, name, None, None
+        benchmark.fullname = f"{request.node.nodeid} {name}"
         benchmark.extra_info = {**extra_info, "threads": torch.get_num_threads()}
         stats = benchmark._make_stats(sample.iterations)
+        stats.options = {"disable_gc": True, "timer": "perf_counter"}
         for seconds in sample.seconds:
             stats.update(seconds * sample.iterations)
 

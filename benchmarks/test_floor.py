@@ -37,16 +37,22 @@ def floor(benchmark, record, budget):
     return run
 
 
-def test_engine(floor):
-    """torch's share of the smallest cases: one function without arithmetic, through the same calls."""
-    x, grad = torch.randn(SMALL, requires_grad=True), torch.randn(SMALL)
+# One operation through the same calls as a case: a function of Python's, as fastvae's are, and one of torch's own.
+SINGLE = {"an autograd.Function that does nothing": Identity.apply, "torch.neg": torch.neg}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_engine(floor, name):
+    """torch's share of the smallest cases."""
+    function = SINGLE[name]
+    x, grads = torch.randn(SMALL, requires_grad=True), [torch.randn(SMALL)]
 
     def forward_backward():
         x.grad = None
-        torch.autograd.backward((Identity.apply(x),), [grad])
+        torch.autograd.backward((function(x),), grads)
 
-    what = "forward + backward of an autograd.Function that does nothing, 128x20"
-    floor("engine", forward_backward, lambda seconds: f"{what}: {seconds * 1e6:.1f} us")
+    what = f"forward + backward of {name}, fp32 {SMALL[0]}x{SMALL[1]}"
+    floor(name, forward_backward, lambda seconds: f"{what}: {seconds * 1e6:.1f} us")
 
 
 def test_copy(floor):
