@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ def pytest_addoption(parser):
     group.addoption("--threads", type=int, default=2, help="threads for torch and fastvae")
     group.addoption("--quick", action="store_true", help="fewer cases, fewer rounds")
     group.addoption("--table", type=Path, metavar="PATH", help="write the table to PATH, in Markdown")
+
+
+def pytest_configure(config):
+    config.stash[_LOAD] = f"{os.getloadavg()[0]:.1f}"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -109,8 +114,11 @@ def pytest_report_teststatus(report, config):
 
 
 def pytest_benchmark_generate_machine_info(config):
-    kernels = native.instruction_set() if native.load() is None else "none, plain torch computes"
-    return machine.describe() | {"threads": str(config.getoption("--threads")), "kernels": kernels}
+    return machine.describe() | {
+        "threads": str(config.getoption("--threads")),
+        "kernels": native.instruction_set() if native.load() is None else "none, plain torch computes",
+        "load average before": config.stash[_LOAD],
+    }
 
 
 def pytest_benchmark_update_json(config, output_json):
@@ -129,3 +137,4 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 _TABLE = pytest.StashKey[str]()
+_LOAD = pytest.StashKey[str]()  # other processes make waiting threads spin: who reads the figures should know
