@@ -9,37 +9,57 @@
 
 namespace fastvae::FASTVAE_ISA {
 
-constexpr int kSumTail = 16, kSumLanes = 4 * kSumTail;
+constexpr int kRegisterBytes = 8 * kLanes;
+constexpr int kSumPadding = kRegisterBytes / 4;  // elements that `sum` may read past the end
 
-template <int n, class T>
-FASTVAE_FN T sum_lanes(const T* lanes) {
-  if constexpr (n == 1) {
+// A register's worth of lanes; compilers make nothing of the kind from arrays.
+template <class T, int bytes>
+struct Register {
+  typedef T Type __attribute__((vector_size(bytes)));
+};
+
+template <class To, class T>
+FASTVAE_FN To load_register(const T* from) {
+  To to;
+  memcpy(&to, from, sizeof(to));
+  return to;
+}
+
+template <class T, int bytes>
+FASTVAE_FN T sum_lanes(typename Register<T, bytes>::Type lanes) {
+  if constexpr (bytes == sizeof(T)) {
     return lanes[0];
   } else {
-    T half[n / 2];
-    for (int j = 0; j < n / 2; ++j) half[j] = lanes[j] + lanes[j + n / 2];
-    return sum_lanes<n / 2>(half);
+    T values[bytes / sizeof(T)];
+    memcpy(values, &lanes, sizeof(lanes));
+    using Half = typename Register<T, bytes / 2>::Type;
+    return sum_lanes<T, bytes / 2>(load_register<Half>(values) + load_register<Half>(values + bytes / 2 / sizeof(T)));
   }
 }
 
-// Sum in an order that depends on n alone: lanes first, then pairs of lanes. Reads up to kSumTail - 1 elements past the
-// end, which buffers have room for.
+// Sum in an order that depends on n alone: lanes first, then pairs of lanes.
 template <class T>
-inline T sum(const T* x, int64_t n) {
-  T lanes[kSumTail] = {};
+FASTVAE_FN T sum(const T* x, int64_t n) {
+  using Lanes = typename Register<T, kRegisterBytes>::Type;
+  using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  constexpr int64_t width = kRegisterBytes / sizeof(T);
+  Lanes a = {}, b = {}, c = {}, d = {};
   int64_t i = 0;
-  if (n >= kSumLanes) {
-    T wide[kSumLanes] = {};
-    for (; i + kSumLanes <= n; i += kSumLanes)
-      for (int j = 0; j < kSumLanes; ++j) wide[j] += x[i + j];
-    for (int j = 0; j < kSumTail; ++j)
-      lanes[j] = (wide[j] + wide[j + kSumTail]) + (wide[j + 2 * kSumTail] + wide[j + 3 * kSumTail]);
+  for (; i + 4 * width <= n; i += 4 * width) {
+    a += load_register<Lanes>(x + i);
+    b += load_register<Lanes>(x + i + width);
+    c += load_register<Lanes>(x + i + 2 * width);
+    d += load_register<Lanes>(x + i + 3 * width);
   }
-  for (; i + kSumTail <= n; i += kSumTail)
-    for (int j = 0; j < kSumTail; ++j) lanes[j] += x[i + j];
-  int rest = int(n - i);
-  for (int j = 0; j < kSumTail; ++j) lanes[j] += j < rest ? x[i + j] : T(0);
-  return sum_lanes<kSumTail>(lanes);
+  a = (a + b) + (c + d);
+  for (; i + width <= n; i += width) a += load_register<Lanes>(x + i);
+  if (i < n) {
+    typename Register<Index, kRegisterBytes>::Type lane;
+    for (int j = 0; j < width; ++j) lane[j] = j;
+    Lanes rest = load_register<Lanes>(x + i), nothing = {};
+    a += lane < Index(n - i) ? rest : nothing;
+  }
+  return sum_lanes<T, kRegisterBytes>(a);
 }
 
 // Everything one thread holds while it works through its tasks.
@@ -55,7 +75,7 @@ class Walker {
     int64_t last_row = minimum(row + job_.rows_per_task, job_.rows);
     int64_t last_col = minimum(col + job_.cols_per_task, job_.cols);
     if (last_col - col <= kTile / 2 && job_.chunks == 1) {
-      int64_t step = job_.cols > 0 ? kTile / job_.cols : last_row - row;
+      int64_t step = job_.cols > 0 ? kTile / job_.cols : kTile;
       for (; row < last_row; row += step) short_rows({row, minimum(step, last_row - row), 0, job_.cols});
     } else {
       for (; row < last_row; ++row) long_row(row, col, last_col, chunk);
@@ -67,20 +87,25 @@ class Walker {
   Loop formula_;
   unsigned raw_inputs_;
   alignas(64) T in_[kMaxOperands][kTile];
-  alignas(64) T out_[kMaxOperands][kTile + kSumTail];
+  alignas(64) T out_[kMaxOperands][kTile + kSumPadding];
   alignas(64) T weight_[kTile];
   alignas(64) T grad_[kTile];
   alignas(64) float noise_[noise_capacity(kTile)];
   Reader<T> reader_[kMaxOperands], weight_reader_;
   const T* results_[kMaxOperands];
+  alignas(64) T sums_[kTile];
 
   static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
   void short_rows(const Tile& tile) {
     compute(tile);
-    for (int k = 0; k < job_.outputs; ++k)
-      for (int64_t r = 0; is_summed(k) && r < tile.rows; ++r)
-        store_sum(k, tile.row + r, sum(results_[k] + r * tile.cols, tile.cols));
+    for (int k = 0; k < job_.outputs; ++k) {
+      if (!is_summed(k)) continue;
+      const T* x = results_[k];
+      for (int64_t r = 0; r < tile.rows; ++r)
+        sums_[r] = static_cast<T>(sum(x + r * tile.cols, tile.cols) * job_.sum_scale);
+      write<T>(sums_, tile.rows, job_.output[k].type, job_.output[k].data, tile.row, 1);
+    }
   }
 
   void long_row(int64_t row, int64_t col, int64_t last_col, int64_t chunk) {
