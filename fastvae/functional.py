@@ -234,7 +234,9 @@ def _optimal_log_prob(x, mean, log_var, normalized, x_scale, scale_as, clamp, ev
     ones = half_squares.new_ones(()) if weight is None else weight.to(half_squares.dtype)
     counts = reference.sum_event(ones.expand(shape), event_ndim)
     total = reference.sum_event(counts, counts.dim())
-    var = -2 * reference.sum_event(half_squares, half_squares.dim()) / total
+    nothing = total == 0
+    var = -2 * reference.sum_event(half_squares, half_squares.dim()) / torch.where(nothing, 1.0, total)
+    var = torch.where(nothing, 1.0, var)
     var = var.clamp(*(reference.exp_bound(bound, var.dtype) for bound in (lo, hi)))
     return half_squares / var - counts / 2 * (var.log() + (math.log(2 * math.pi) if normalized else 0.0))
 

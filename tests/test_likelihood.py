@@ -289,6 +289,13 @@ def test_the_optimal_variance_obeys_the_clamp():
     torch.testing.assert_close(exact, fastvae.gaussian_log_prob(x, mean, -6.0, event_ndim=0, normalized=False))
 
 
+def test_the_optimal_variance_of_what_is_all_masked_is_nothing():
+    x, mean = torch.randn(8, 5), torch.full((8, 5), math.nan, requires_grad=True)
+    value = fastvae.gaussian_log_prob(x, mean, "optimal", mask=torch.zeros(8, 5, dtype=torch.bool))
+    assert torch.equal(value, torch.zeros(8))
+    assert torch.equal(torch.autograd.grad(value.sum(), mean)[0], torch.zeros(8, 5))
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
 def test_the_optimal_variance_of_nothing_is_nothing(shape):
     value = fastvae.gaussian_log_prob(torch.zeros(shape), torch.zeros(shape), "optimal")

@@ -31,6 +31,14 @@ def test_the_loss_is_the_negative_elbo():
     torch.testing.assert_close(terms.kl, kl.mean())
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_one_sample_needs_no_dimension(reduction):
+    log_px, kl = torch.tensor(-90.0, requires_grad=True), torch.tensor(7.0)
+    terms = fastvae.elbo(log_px, kl, 2.0, reduction=reduction)
+    assert [t.item() for t in terms] == [104.0, -97.0, -90.0, 7.0]
+    assert torch.autograd.grad(terms.loss, log_px)[0] == -1
+
+
 @given(
     st.integers(0, 4),
     st.integers(0, 5),
@@ -146,26 +154,27 @@ def digits():
     return load_digits().data[:500, 10:54] / 16 + np.random.default_rng(0).normal(0, 0.1, (500, 44))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def probabilistic_pca(digits):
     """Tipping & Bishop 1999: W = V (Lambda - s^2 I)^(1/2) makes the posterior's precision diagonal."""
     pca = PCA(n_components=6, svd_solver="full").fit(digits)
     loading = pca.components_.T * np.sqrt(pca.explained_variance_ - pca.noise_variance_)
-    return pca, LinearGaussian(digits, loading, pca.mean_, np.full(44, pca.noise_variance_))
+    return pca, (digits, loading, pca.mean_, np.full(44, pca.noise_variance_))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def factor_analysis(digits):
     """The same with a variance for each pixel; a rotation of the latents makes the posterior diagonal."""
     model = FactorAnalysis(n_components=6, svd_method="lapack", random_state=0).fit(digits)
     loading = model.components_.T
     _, rotation = np.linalg.eigh(loading.T @ (loading / model.noise_variance_[:, None]))
-    return model, LinearGaussian(digits, loading @ rotation, model.mean_, model.noise_variance_)
+    return model, (digits, loading @ rotation, model.mean_, model.noise_variance_)
 
 
 @pytest.fixture(params=["probabilistic_pca", "factor_analysis"])
 def linear_vae(request):
-    return request.getfixturevalue(request.param)
+    estimator, parameters = request.getfixturevalue(request.param)
+    return estimator, LinearGaussian(*parameters)
 
 
 def test_the_elbo_of_a_linear_vae_is_its_likelihood(linear_vae, digits):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -215,6 +217,16 @@ def test_saved_tensors_are_the_inputs_and_the_seed(name):
     # Beside the inputs: a seed, or a scale given as a number.
     assert all(t.numel() == 1 for t in extra)
     assert len(saved) <= 5
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_results_are_not_kept_alive(name):
+    value = CALLS[name](randn(6, 5).requires_grad_(), randn(6, 5).requires_grad_())
+    total, alive = value.sum(), weakref.ref(value)
+    del value
+    gc.collect()
+    assert alive() is None
+    total.backward()
 
 
 class NeverAsksTheHost(TorchDispatchMode):
