@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -43,9 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="train a VAE on handwritten digits, naive and fused, and compare")
     demo.add_argument("--quick", action="store_true", help="fewer epochs and rounds: under a minute")
     demo.add_argument("--out", type=Path, help="where to write (default: out/demo)")
-    demo.add_argument("--epochs", type=_positive, help="training epochs for each way")
-    demo.add_argument("--threads", type=_positive, help="CPU threads (default: torch's)")
-    demo.add_argument("--seed", type=int, help="seed of weights, batches and noise (default: 0)")
+    demo.add_argument("--epochs", type=_integer(1, 10**6), help="training epochs for each way")
+    demo.add_argument("--threads", type=_integer(1, 1024), help="CPU threads (default: torch's)")
+    demo.add_argument("--seed", type=_integer(0, 2**32 - 1), help="seed of weights, batches and noise (default: 0)")
     demo.add_argument("--no-compile", dest="compiled", action="store_false", help="leave the compiled ways out")
     demo.set_defaults(run=_demo)
     info = commands.add_parser("info", help="versions, devices, and which backend serves which")
@@ -53,11 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{value} is not in {least} to {most}")
+        return value
+
+    return integer
 
 
 def _demo(options: argparse.Namespace) -> int:

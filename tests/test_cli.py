@@ -25,7 +25,9 @@ def run(capsys, *arguments):
     [
         ((), "required"),
         (("paint",), "invalid choice: 'paint'"),
-        (("demo", "--epochs", "0"), "0 is less than 1"),
+        (("demo", "--epochs", "0"), "0 is not in 1 to"),
+        (("demo", "--seed", "99999999999999999999"), "99999999999999999999 is not in 0 to"),
+        (("demo", "--threads", "3000000000"), "3000000000 is not in 1 to"),
         (("demo", "--epochs", "many"), "invalid"),
         (("demo", "--colour", "red"), "unrecognized arguments: --colour red"),
     ],
@@ -45,6 +47,15 @@ def test_unwritable_out_is_found_before_any_work(capsys, tmp_path, monkeypatch):
     assert str(file / "demo") in err[0]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert file.read_text() == "kept"
+
+
+def test_blocked_file_is_found_before_any_work(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastvae.demo.run.train", lambda *_, **__: pytest.fail("work has begun"))
+    (tmp_path / "table.md").mkdir()
+    status, out, err = run(capsys, "demo", "--quick", "--out", str(tmp_path))
+    assert (status, out) == (2, "")
+    assert err == [f"fastvae: {tmp_path / 'table.md'}: Is a directory"]
+    assert [path.name for path in tmp_path.iterdir()] == ["table.md"]
 
 
 def test_missing_extra_is_named(capsys, monkeypatch, tmp_path):

@@ -45,6 +45,20 @@ def test_fails_where_a_way_deviates(tmp_path, capsys, monkeypatch):
     assert "not within" in capsys.readouterr().out
 
 
+def test_a_way_that_diverges_is_named(tmp_path, capsys, monkeypatch):
+    def nan(model, x):
+        terms = fused(model, x)
+        return terms._replace(loss=terms.loss * math.nan)
+
+    monkeypatch.setattr(run, "WAYS", [*WAYS[:1], type(WAYS[0])("diverging", nan, compiled=False)])
+    assert run.run(settings(tmp_path)) == 1
+    assert "diverging by +nan" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    results = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    assert results["agreement"]["deviating"] == ["diverging"]
+    assert results["results"][1]["test"]["elbo"] is None
+
+
 def test_nan_deviates():
     agreed = evaluate.agreement({"good": 1.0, "nan": math.nan}, [0.9, 1.0, 1.1])
     assert agreed.deviating == ["nan"]

@@ -68,6 +68,9 @@ def training(path: Path, histories: Mapping[str, History], title: str) -> None:
 def _without_start(histories: Mapping[str, History], name: str) -> tuple[float, float]:
     """Limits that the first epochs, far from all others, do not decide."""
     values = np.concatenate([np.asarray(getattr(h, name))[len(getattr(h, name)) // 40 :] for h in histories.values()])
+    values = values[np.isfinite(values)]  # a way that diverged is missing from the picture; the verdict names it
+    if not len(values):
+        return -1.0, 1.0
     margin = 0.05 * (values.max() - values.min()) or 1.0
     return values.min() - margin, values.max() + margin
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from .evaluate import Agreement, Estimate
 from .steps import StepTime
@@ -90,3 +92,12 @@ def as_data(results: Sequence[Result]) -> list[dict]:
         }
         for result in results
     ]
+
+
+def finite(data: Any) -> Any:
+    """`data` with None for NaN and infinity, which JSON does not know."""
+    if isinstance(data, dict):
+        return {name: finite(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

@@ -22,6 +22,8 @@ from .settings import Settings
 from .steps import NETWORK, StepTime, network_step, time_steps, training_step
 from .ways import NAIVE, WAYS, Way, compile_problem
 
+FILES = ("samples.png", "reconstructions.png", "training.png", "table.md", "results.json")
+
 
 @dataclass
 class Runner:
@@ -39,7 +41,7 @@ def run(settings: Settings) -> int:
     Raises OSError before any work where `settings.out` cannot be written, MissingExtraError where data cannot be had.
     """
     data = handwritten_digits()
-    writable_directory(settings.out)
+    writable_directory(settings.out, FILES)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     print(", ".join(f"{name} {value}" for name, value in describe().items()))
@@ -150,7 +152,7 @@ def _write_report(results: Sequence[report.Result], agreed: Agreement, settings:
     }
     return [
         _write_text(settings, "table.md", text + "\n"),
-        _write_text(settings, "results.json", json.dumps(data, indent=2) + "\n"),
+        _write_text(settings, "results.json", json.dumps(report.finite(data), indent=2, allow_nan=False) + "\n"),
     ]
 
 
