@@ -26,7 +26,10 @@ struct BernoulliLogProbBackward {
   static constexpr unsigned tensor_inputs = 0b110;
   static FASTVAE_FN void at(const Constants<T>& c, T grad, T x, T logits, T& grad_x, T& grad_logits) {
     grad_x = grad * (logits * c.x_scale);
-    grad_logits = grad * (x * c.x_scale - sigmoid(logits));
+    // x - sigmoid(l) by the smaller of sigmoid(l) and 1 - sigmoid(l): what is left at a saturated pixel is not rounded
+    // off.
+    T e = exp_decay(-abs(logits)), smaller = e / (T(1) + e), target = x * c.x_scale;
+    grad_logits = grad * (logits > T(0) ? (target - T(1)) + smaller : target - smaller);
   }
 };
 
