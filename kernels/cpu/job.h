@@ -10,6 +10,8 @@ namespace fastvae {
 
 constexpr int kMaxDims = 8;  // after merging; more distinct strides than that are made contiguous first
 constexpr int kMaxOperands = 8;
+constexpr int64_t kTile = 1024;           // elements, at most: a few operands' buffers stay in the first-level cache
+constexpr int64_t kShortRow = kTile / 2;  // shorter rows share a tile
 
 enum class Type : uint8_t { f32, f64, f16, bf16, u8, boolean };
 enum class ScaleAs : uint8_t { log_var, log_std, var, std, softplus, count };

@@ -9,7 +9,6 @@ using torch::headeronly::ScalarType;
 
 namespace {
 
-constexpr int64_t kShortRow = 512;            // shorter rows share a tile
 constexpr int64_t kTaskElements = 8192;       // of short rows; also what is worth waking a thread for
 constexpr int64_t kChunkElements = 8192;      // columns of a long row that one task takes
 constexpr int64_t kStreamElements = 4 << 20;  // results beyond this no cache keeps until they are read
@@ -242,7 +241,7 @@ void Plan::cut() {
     job.chunks = (cols + kChunkElements - 1) / kChunkElements;
   } else {
     job.cols_per_task = cols;
-    int64_t rows_per_tile = cols <= kShortRow ? 2 * kShortRow / cols : 1;
+    int64_t rows_per_tile = cols <= kShortRow ? kTile / cols : 1;
     job.rows_per_task = std::max<int64_t>(kTaskElements / cols / rows_per_tile, 1) * rows_per_tile;
   }
   int64_t full_outputs = 0;

@@ -74,7 +74,7 @@ class Walker {
     int64_t row = group * job_.rows_per_task, col = chunk * job_.cols_per_task;
     int64_t last_row = minimum(row + job_.rows_per_task, job_.rows);
     int64_t last_col = minimum(col + job_.cols_per_task, job_.cols);
-    if (last_col - col <= kTile / 2 && job_.chunks == 1) {
+    if (last_col - col <= kShortRow && job_.chunks == 1) {
       int64_t step = job_.cols > 0 ? kTile / job_.cols : kTile;
       for (; row < last_row; row += step) short_rows({row, minimum(step, last_row - row), 0, job_.cols});
     } else {

@@ -5,8 +5,6 @@
 
 namespace fastvae::FASTVAE_ISA {
 
-constexpr int64_t kTile = 1024;  // elements, at most: a few operands' buffers stay in the first-level cache
-
 struct Tile {
   int64_t row, rows, col, cols;
   int64_t size() const { return rows * cols; }
