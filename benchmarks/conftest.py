@@ -116,7 +116,7 @@ def pytest_report_teststatus(report, config):
 def pytest_benchmark_generate_machine_info(config):
     return machine.describe() | {
         "threads": str(config.getoption("--threads")),
-        "kernels": native.instruction_set() if native.load() is None else "none, plain torch computes",
+        "kernels": native.instruction_set() if native.why_not("cpu") is None else "none, plain torch computes",
         "load average before": config.stash[_LOAD],
     }
 

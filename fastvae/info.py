@@ -17,7 +17,7 @@ def lines() -> Iterator[str]:
         yield f"{name + ':':<22}{value}"
     for name, problem in backends.available().items():
         yield f"{'backend ' + name + ':':<22}{problem or 'ready'}"
-    if native.load() is None:
+    if native.why_not("cpu") is None:
         yield f"{'instruction set:':<22}{native.instruction_set()} of {', '.join(native.instruction_sets())}"
     for device in _devices():
         yield f"{'serves ' + device + ':':<22}{backends.serving(device)}"

@@ -41,7 +41,7 @@ def _fixed_conditions():
 
 
 def pytest_terminal_summary(terminalreporter):
-    skipped = backends.available()["native"]
+    skipped = backends.BACKENDS["native"].why_not("cpu")
     if skipped is not None:
         terminalreporter.section("native backend not tested")
         terminalreporter.line(skipped)

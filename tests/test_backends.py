@@ -32,10 +32,10 @@ def test_reference_serves_where_it_is_demanded_and_only_there(calls):
         assert backends.serving("cpu") == "reference"
         kl()
         assert calls == ["kl"]
-    assert backends.serving("cpu") == ("native" if native.load() is None else "reference")
+    assert backends.serving("cpu") == ("native" if native.why_not("cpu") is None else "reference")
 
 
-@pytest.mark.skipif(native.load() is not None, reason=str(native.load()))
+@pytest.mark.skipif(native.why_not("cpu") is not None, reason=str(native.why_not("cpu")))
 def test_demands_nest(calls):
     with backends.use("reference"):
         with backends.use("native"):
@@ -50,14 +50,14 @@ def test_demands_nest(calls):
 
 def test_unknown_backend():
     with (
-        pytest.raises(ValueError, match="backend 'abacus' is unknown; there are 'native', 'reference'"),
+        pytest.raises(ValueError, match="backend 'abacus' is unknown; there are 'native', 'triton', 'reference'"),
         backends.use("abacus"),
     ):
         pass
 
 
 def test_unmet_demand_says_why(monkeypatch):
-    monkeypatch.setattr(native, "load", lambda: "not built here")
+    monkeypatch.setitem(backends.BACKENDS, "native", backends.Backend(lambda device_type: "not built here", None))
     with pytest.raises(RuntimeError, match="backend 'native' cannot serve: not built here"), backends.use("native"):
         pass
 
@@ -84,7 +84,7 @@ def test_reference_announces_itself_once_where_nothing_faster_serves():
     done = python(missing + KL.replace("; print", "\nfor _ in range(3): print"))
     assert done.stdout.count("0.5000") == 3
     assert done.stderr.count("plain torch computes on 'cpu' tensors") == 1
-    assert python(KL).stderr.count("plain torch computes") == (0 if native.load() is None else 1)
+    assert python(KL).stderr.count("plain torch computes") == (0 if native.why_not("cpu") is None else 1)
 
 
 def test_import_needs_no_compiler_and_no_gpu():

@@ -16,8 +16,8 @@ FILES = ("test_posterior.py", "test_likelihood.py", "test_noise.py")
 
 @pytest.mark.parametrize("name", ["baseline", "v3"])
 def test_accuracy(name):
-    if native.load() is not None:
-        pytest.skip(native.load())
+    if native.why_not("cpu") is not None:
+        pytest.skip(native.why_not("cpu"))
     if name not in native.instruction_sets():
         pytest.skip(f"this processor or this build has no instruction set {name}")
     folder = Path(__file__).parent

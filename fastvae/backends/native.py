@@ -1,4 +1,4 @@
-"""The compiled CPU library: finds and loads it. Loading registers its kernels for CPU tensors."""
+"""The compiled libraries: `_cpu` and `_cuda`. Loading one registers its kernels for that device's tensors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from pathlib import Path
 
 import torch
 
+_LIBRARIES = {"cpu": "_cpu.so", "cuda": "_cuda.so"}
+
 
 @functools.cache
-def load() -> str | None:
-    """Load the library once. Returns None, or the reason why there is none."""
-    path = _find("_cpu.so")
+def why_not(device_type: str) -> str | None:
+    """Load the device's library, once. Returns None, or the reason why there is none."""
+    name = _LIBRARIES.get(device_type)
+    if name is None:
+        return f"there is no compiled library for {device_type!r} tensors"
+    if device_type == "cuda" and torch.version.cuda is None:
+        return "this torch was built without CUDA"
+    path = _find(name)
     if path is None:
-        return "the native CPU library was not built; reinstall fastvae where a C++ compiler is found"
+        wanted = {"cpu": "a C++ compiler", "cuda": "nvcc"}[device_type]
+        return f"the native {device_type.upper()} library was not built; reinstall fastvae where {wanted} is found"
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
@@ -24,7 +32,7 @@ def load() -> str | None:
 
 
 def instruction_set() -> str:
-    """The instruction set that serves; the widest unless FASTVAE_CPU_ISA names another."""
+    """The CPU instruction set that serves; the widest unless FASTVAE_CPU_ISA names another."""
     return _text("fastvae_cpu_isa")
 
 
@@ -34,10 +42,10 @@ def instruction_sets() -> list[str]:
 
 
 def _text(function: str) -> str:
-    path, problem = _find("_cpu.so"), load()
-    if path is None or problem is not None:
+    problem, path = why_not("cpu"), _find(_LIBRARIES["cpu"])
+    if problem is not None or path is None:
         raise RuntimeError(problem)
-    call = getattr(ctypes.CDLL(os.fspath(path)), function)
+    call = getattr(ctypes.CDLL(os.fspath(path)), function)  # loaded already: the same library again
     call.restype = ctypes.c_char_p
     return call().decode()
 
