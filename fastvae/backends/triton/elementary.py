@@ -1,0 +1,173 @@
+"""Elementary functions: branch-free polynomials in float32, the compiler's own in float64.
+
+The float32 coefficients are minimax (Remez) fits; the bound behind each is the fit's largest relative error. GPUs have
+faster exponentials and logarithms, whose error is absolute: near 0 and 1, where a KL cancels, they have no digit right.
+NaN and infinity come through as IEEE 754 has them.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+_LOG2_E = tl.constexpr(1.44269504)
+_LN2_HIGH = tl.constexpr(0.693145752)  # 16 bits: n * _LN2_HIGH is exact
+_LN2_LOW = tl.constexpr(1.42860677e-06)
+_ROUND_MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer
+_ROUND_BITS = tl.constexpr(0x4B400000)  # the same number's bits
+_SQRT_HALF_BITS = tl.constexpr(0x3F3504F3)
+_INFINITY = tl.constexpr(float("inf"))
+_NAN = tl.constexpr(float("nan"))
+
+
+@triton.jit
+def polynomial(x, COEFFICIENTS: tl.constexpr):
+    """Horner's scheme, coefficients from the constant term up."""
+    p = tl.full(x.shape, COEFFICIENTS[len(COEFFICIENTS) - 1], x.dtype)
+    for i in tl.static_range(len(COEFFICIENTS) - 2, -1, -1):
+        p = tl.fma(p, x, COEFFICIENTS[i])
+    return p
+
+
+@triton.jit
+def _power_of_two(n):
+    return ((n + 127) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _scale_by_power(p, n):
+    # In two factors: 2^128 and the subnormals are out of one factor's range.
+    half = n >> 1
+    return p * _power_of_two(half) * _power_of_two(n - half)
+
+
+@triton.jit
+def _clamp(x, lo, hi):
+    """NaN comes through, as it does not from minimum and maximum."""
+    x = tl.where(x < lo, lo, x)
+    return tl.where(x > hi, hi, x)
+
+
+@triton.jit
+def _reduce(t):
+    """t = n ln 2 + r with |r| <= ln 2 / 2, and e^r - 1 = r + r^2 c to full relative accuracy: n, r, c."""
+    shifted = tl.fma(t, _LOG2_E, _ROUND_MAGIC)
+    n = shifted - _ROUND_MAGIC
+    r = tl.fma(n, -_LN2_LOW, tl.fma(n, -_LN2_HIGH, t))
+    power = shifted.to(tl.int32, bitcast=True) - _ROUND_BITS
+    return n, r, polynomial(r, (0.49999994, 0.166665196, 0.0416683927, 0.0083687799, 0.00138144696)), power
+
+
+@triton.jit
+def exponentials(t):
+    """e^t, e^t - 1 and e^t - 1 - t, which keeps full relative accuracy near t = 0."""
+    if t.dtype == tl.float64:
+        e = tl.exp(t)
+        # To float64's last digit for |t| <= 1/2; beyond, the difference loses 3 bits at most.
+        series = tl.full(t.shape, 1.0, tl.float64)
+        for i in tl.static_range(16, 2, -1):
+            series = 1.0 + t / i * series
+        near = tl.abs(t) < 0.5
+        expm1_minus_t = tl.where(near, t * t / 2 * series, e - 1.0 - t)
+        return e, tl.where(near, expm1_minus_t + t, e - 1.0), expm1_minus_t
+    else:
+        n, r, c, power = _reduce(_clamp(t, -105.0, 89.0))
+        rest = r * r * c
+        expm1_r = r + rest
+        # 2^128 is no float: e^t - 1 is made at half its size.
+        half = _power_of_two(tl.maximum(power, -100) - 1)
+        expm1 = 2.0 * tl.fma(half, expm1_r, half - 0.5)
+        return _scale_by_power(1.0 + expm1_r, power), expm1, tl.where(n == 0.0, rest, expm1 - t)
+
+
+@triton.jit
+def exp(t):
+    if t.dtype == tl.float64:
+        return tl.exp(t)
+    else:
+        _n, r, c, power = _reduce(_clamp(t, -105.0, 89.0))
+        return _scale_by_power(1.0 + tl.fma(r * r, c, r), power)
+
+
+@triton.jit
+def _exp_decay(t):
+    """e^t for t <= 0."""
+    if t.dtype == tl.float64:
+        return tl.exp(t)
+    else:
+        _n, r, c, power = _reduce(t)
+        # Below the normal range it is 0.
+        return tl.where(t < -87.3365, 0.0, (1.0 + tl.fma(r * r, c, r)) * _power_of_two(power))
+
+
+@triton.jit
+def log_normal(x):
+    """log x for positive normal float32 x."""
+    bits = x.to(tl.int32, bitcast=True) - _SQRT_HALF_BITS  # the mantissa m lands in [sqrt(1/2), sqrt(2))
+    e = (bits >> 23).to(tl.float32)
+    f = ((bits & 0x007FFFFF) + _SQRT_HALF_BITS).to(tl.float32, bitcast=True) - 1.0
+    f2 = f * f
+    p = polynomial(
+        f, (0.333333164, -0.250008076, 0.200022861, -0.166245967, 0.141812131, -0.131284028, 0.128814057, -0.0786021054)
+    )
+    return tl.fma(e, _LN2_HIGH, tl.fma(e, _LN2_LOW, tl.fma(f2 * f, p, -0.5 * f2)) + f)
+
+
+@triton.jit
+def log(x):
+    if x.dtype == tl.float64:
+        return tl.log(x)
+    else:
+        subnormal = x < 1.17549435e-38
+        y = log_normal(tl.where(subnormal, x * 8388608.0, x)) - tl.where(subnormal, 15.9423847, 0.0)
+        y = tl.where(x > 3.40282347e38, x, y)
+        y = tl.where(x == 0.0, -_INFINITY, y)
+        return tl.where(x >= 0.0, y, _NAN)
+
+
+@triton.jit
+def _log1p_unit(y):
+    """log(1 + y) for y in [0, 1]."""
+    if y.dtype == tl.float64:
+        u = 1.0 + y  # Kahan: what rounding u loses divides out again
+        return tl.where(u == 1.0, y, tl.log(u) * y / tl.where(u == 1.0, 1.0, u - 1.0))
+    else:
+        return y * polynomial(
+            y,
+            (
+                1.0,
+                -0.499999017,
+                0.333299637,
+                -0.249541342,
+                0.196759388,
+                -0.153055921,
+                0.106036544,
+                -0.0569595285,
+                0.0198514592,
+                -0.0032440247,
+            ),
+        )
+
+
+@triton.jit
+def softplus_decay(t):
+    """log(1 + e^-|t|): what softplus adds to max(t, 0)."""
+    return _log1p_unit(_exp_decay(-tl.abs(t)))
+
+
+@triton.jit
+def softplus(t):
+    return tl.where(t < 0.0, 0.0, t) + softplus_decay(t)
+
+
+@triton.jit
+def sigmoid_tail(t):
+    """The smaller of sigmoid(t) and 1 - sigmoid(t)."""
+    e = _exp_decay(-tl.abs(t))
+    return e / (1.0 + e)
+
+
+@triton.jit
+def sigmoid(t):
+    e = _exp_decay(-tl.abs(t))
+    return tl.where(t < 0.0, e, 1.0) / (1.0 + e)

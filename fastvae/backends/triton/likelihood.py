@@ -1,0 +1,77 @@
+"""log p(x|z): log-likelihoods element by element."""
+
+from __future__ import annotations
+
+import math
+
+import triton
+import triton.language as tl
+
+from ...ops import likelihood as ops
+from . import posterior
+from .elementary import sigmoid_tail, softplus_decay
+from .launch import Constants, Formula, kernel
+
+
+@triton.jit
+def bernoulli_log_prob_value(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+    """x l - softplus(l): cross-entropy in logits."""
+    x, logits = values
+    target = x * scalars[0]
+    # max(l, 0) - l x as one product: no difference of two large terms.
+    linear = logits * tl.where(logits > 0.0, 1.0 - target, -target)
+    return (-(linear + softplus_decay(logits)),)
+
+
+@triton.jit
+def bernoulli_log_prob_gradient(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+    grad, x, logits = values
+    target, tail = x * scalars[0], sigmoid_tail(logits)
+    # x - sigmoid(l) by the tail: what is left at a saturated pixel is not rounded off.
+    slope = tl.where(logits > 0.0, (target - 1.0) + tail, target - tail)
+    return grad * (logits * scalars[0]), grad * slope
+
+
+@triton.jit
+def gaussian_log_prob_value(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+    """-((x - mean)^2 / (2 var) + log std + log(2 pi) / 2), scaled before it is squared."""
+    x, mean, scale = values
+    log_var, _std, inv_std, _minus_1, _kl, _slope = READ(scale, scalars, OPTIONS[0])
+    residual = tl.fma(x, scalars[3], -mean) * inv_std
+    return (-(0.5 * tl.fma(residual, residual, log_var) + scalars[4]),)
+
+
+@triton.jit
+def gaussian_log_prob_gradient(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+    grad, x, mean, scale = values
+    _log_var, _std, inv_std, _minus_1, _kl, d_log_var = READ(scale, scalars, OPTIONS[0])
+    residual = tl.fma(x, scalars[3], -mean) * inv_std
+    grad_mean = grad * (residual * inv_std)
+    slope = 0.5 * ((residual - 1.0) * (residual + 1.0))
+    return -grad_mean * scalars[3], grad_mean, tl.where(d_log_var == 0.0, 0.0, grad * (slope * d_log_var))
+
+
+# --- operators ---
+
+
+def _bernoulli_scalars(constants: Constants, count: int) -> tuple[float, ...]:
+    return (constants["x_scale"],)
+
+
+def _gaussian_scalars(constants: Constants, count: int) -> tuple[float, ...]:
+    log_normalizer = math.log(2 * math.pi) / 2 if constants["normalized"] else 0.0
+    return (*posterior.scalars_of_scale(constants), constants["x_scale"], log_normalizer)
+
+
+def _bernoulli(function) -> Formula:
+    return Formula(function, _bernoulli_scalars)
+
+
+def _gaussian(function) -> Formula:
+    return Formula(function, _gaussian_scalars, posterior.flags, posterior.read)
+
+
+bernoulli_log_prob = kernel(ops.BERNOULLI_LOG_PROB, _bernoulli(bernoulli_log_prob_value), backward=False)
+bernoulli_log_prob_backward = kernel(ops.BERNOULLI_LOG_PROB, _bernoulli(bernoulli_log_prob_gradient), backward=True)
+gaussian_log_prob = kernel(ops.GAUSSIAN_LOG_PROB, _gaussian(gaussian_log_prob_value), backward=False)
+gaussian_log_prob_backward = kernel(ops.GAUSSIAN_LOG_PROB, _gaussian(gaussian_log_prob_gradient), backward=True)

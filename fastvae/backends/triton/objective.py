@@ -1,0 +1,40 @@
+"""The two halves put together."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ...ops import objective as ops
+from .launch import Constants, Formula, kernel
+
+
+@triton.jit
+def elbo_value(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+    """loss = beta KL - log p(x|z) (Higgins et al. 2017, eq. 4); the ELBO itself has beta = 1."""
+    log_px, kl, beta = values
+    return tl.fma(scalars[0] * beta, kl, -log_px), log_px - kl, log_px, kl
+
+
+@triton.jit
+def elbo_gradient(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+    grad_loss, grad_elbo, grad_log_likelihood, grad_kl, _log_px, kl, beta = values
+    share = scalars[1]
+    of_log_px = share * (grad_elbo + grad_log_likelihood - grad_loss)
+    of_kl = share * (scalars[0] * beta * grad_loss + grad_kl - grad_elbo)
+    return of_log_px, of_kl, share * scalars[0] * kl * grad_loss
+
+
+# --- operators ---
+
+
+def _share(constants: Constants, count: int) -> float:
+    return 1 / max(count, 1) if constants["mean"] else 1.0
+
+
+def _scalars(constants: Constants, count: int) -> tuple[float, float]:
+    return constants["beta_value"], _share(constants, count)
+
+
+elbo = kernel(ops.ELBO, Formula(elbo_value, _scalars, sum_scale=_share), backward=False)
+elbo_backward = kernel(ops.ELBO, Formula(elbo_gradient, _scalars), backward=True)

@@ -1,0 +1,161 @@
+"""From shapes and strides to what a kernel is compiled for and how it is launched; integers only, no tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .rows import ALIGNED, Operand
+
+Strides = Sequence[int]
+
+TILE = 2048  # elements of a program's tile: 16 for each thread of 4 warps
+PROGRAMS = 1024  # enough of them to fill the largest GPUs; more would only add partial sums
+MAX_PARTS = 4096  # partial sums of a row, which one tile adds up
+
+
+class Unmergeable(Exception):
+    """More distinct strides than the kernel walks; copies of the operands have fewer."""
+
+
+class Space(NamedTuple):
+    """Two dimensions instead of many: rows, and columns that are summed over, each in two levels at most."""
+
+    rows: int
+    cols: int
+    inner_rows: int
+    inner_cols: int
+    strides: list[tuple[int, int, int, int]]  # of each operand: outer rows, inner rows, outer cols, inner cols
+
+
+def flatten(shape: Sequence[int], batch_ndim: int, operands: Sequence[Strides], sums: bool) -> Space:
+    """Merge neighbouring dimensions that every operand steps through as one; the event's in the order of memory.
+
+    Raises Unmergeable where more than two rows' or two columns' dimensions remain.
+    """
+    order = [*range(batch_ndim), *_event_order(shape, batch_ndim, operands)]
+    order = [d for d in order if shape[d] != 1]
+    if not sums:
+        groups = _merge(shape, order, 0, operands)
+        if len(groups) <= 1:
+            return _space(shape, [], groups, operands)
+    groups = _merge(shape, order, batch_ndim, operands)
+    rows = [group for group in groups if group[0] < batch_ndim]
+    cols = [group for group in groups if group[0] >= batch_ndim]
+    if len(rows) > 2 or len(cols) > 2:
+        raise Unmergeable
+    return _space(shape, rows, cols, operands)
+
+
+def _event_order(shape: Sequence[int], batch_ndim: int, operands: Sequence[Strides]) -> list[int]:
+    """As the first operand that steps through all of the event has it in memory."""
+    event = range(batch_ndim, len(shape))
+    guide = next((o for o in operands if all(o[d] or shape[d] == 1 for d in event)), None)
+    return list(event) if guide is None else sorted(event, key=lambda d: -guide[d])
+
+
+def _merge(shape: Sequence[int], order: list[int], border: int, operands: Sequence[Strides]) -> list[list[int]]:
+    groups: list[list[int]] = []
+    for d in order:
+        outer = groups[-1][-1] if groups else None
+        if (
+            outer is not None
+            and (outer < border) == (d < border)
+            and all(o[outer] == o[d] * shape[d] for o in operands)
+        ):
+            groups[-1].append(d)
+        else:
+            groups.append([d])
+    return groups
+
+
+def _space(shape: Sequence[int], rows: list[list[int]], cols: list[list[int]], operands: Sequence[Strides]) -> Space:
+    sizes = {id(group): math.prod(shape[d] for d in group) for group in (*rows, *cols)}
+
+    def length(groups: list[list[int]]) -> int:
+        return math.prod(sizes[id(group)] for group in groups)
+
+    def levels(operand: Strides, groups: list[list[int]]) -> tuple[int, int]:
+        inner = operand[groups[-1][-1]] if groups else 0
+        return (operand[groups[0][-1]] if len(groups) == 2 else 0), inner
+
+    return Space(
+        length(rows),
+        length(cols),
+        sizes[id(rows[-1])] if rows else 1,
+        sizes[id(cols[-1])] if cols else 1,
+        [(*levels(operand, rows), *levels(operand, cols)) for operand in operands],
+    )
+
+
+def kind_of(space: Space, strides: tuple[int, int, int, int]) -> tuple[str, tuple[int, ...]]:
+    """An operand's kind, see rows.Operand, and the strides that it needs."""
+    outer_row, inner_row, outer_col, inner_col = strides
+    one_pitch = space.inner_rows == space.rows or outer_row == inner_row * space.inner_rows
+    same_row = outer_row == inner_row == 0
+    if outer_col == inner_col == 0 or space.cols == 1:
+        if same_row or space.rows == 1:
+            return "scalar", ()
+        return ("row", ()) if one_pitch and inner_row == 1 else ("strided", strides)
+    if inner_col == 1 and (space.inner_cols == space.cols or outer_col == space.inner_cols):
+        if space.rows == 1:
+            return "dense", ()
+        if same_row:
+            return "column", ()
+        if one_pitch:
+            return ("dense", ()) if inner_row == space.cols else ("pitched", (inner_row,))
+    return "strided", strides
+
+
+def unit_of(space: Space, operands: Sequence[tuple[str, tuple[int, ...]]]) -> int:
+    """What divides every row's start: a power of two."""
+    pitches = [stride for kind, strides in operands if kind == "pitched" for stride in strides]
+    return math.gcd(ALIGNED.value, space.cols, *pitches)
+
+
+class Tiling(NamedTuple):
+    rows: int
+    cols: int
+    whole_rows: bool
+    parts: int  # of a row
+    span: int  # columns of a part
+    warps: int
+
+
+def tile(space: Space, sums: bool, shifted: bool) -> Tiling:
+    """Short rows whole, several to a program; long rows in steps of a tile, in parts where there are few."""
+    if space.rows > 1 and space.cols <= TILE or space.cols <= 32:
+        cols = power_of_two(space.cols)
+        rows = min(TILE // cols, power_of_two(math.ceil(space.rows / PROGRAMS)))
+        # A warp at least: several rows of a few columns.
+        rows = max(rows, min(power_of_two(space.rows), max(1, 128 // cols)))
+        return Tiling(rows, cols, True, 1, cols, _warps(rows * cols))
+    cols = min(TILE, max(256, power_of_two(math.ceil(space.rows * space.cols / PROGRAMS))))
+    length = space.cols + (ALIGNED.value if shifted else 0)
+    tiles = math.ceil(length / cols)
+    steps = max(1, space.rows * tiles // PROGRAMS, math.ceil(tiles / MAX_PARTS)) if sums else 1
+    steps = min(steps, tiles)
+    return Tiling(1, cols, False, math.ceil(tiles / steps), steps * cols, _warps(cols))
+
+
+def _warps(elements: int) -> int:
+    return min(4, max(1, elements // 512))
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is not below n."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def kinds(space: Space) -> list[tuple[str, tuple[int, ...]]]:
+    return [kind_of(space, strides) for strides in space.strides]
+
+
+def with_places(operands: Sequence[tuple[str, tuple[int, ...]]], unit: int) -> tuple[list[Operand], tuple[int, ...]]:
+    """Operands as the kernel takes them, and the strides that they point to; pitches in units."""
+    placed, flat = [], []
+    for kind, strides in operands:
+        placed.append(Operand(kind, len(flat)))
+        flat += [stride // unit for stride in strides] if kind == "pitched" else strides
+    return placed, tuple(flat)
