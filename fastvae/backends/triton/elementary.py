@@ -10,14 +10,25 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from . import interpreting
+
+COMPILED = tl.constexpr(not interpreting())  # the interpreter knows neither assembly nor fused operations
 _LOG2_E = tl.constexpr(1.44269504)
 _LN2_HIGH = tl.constexpr(0.693145752)  # 16 bits: n * _LN2_HIGH is exact
 _LN2_LOW = tl.constexpr(1.42860677e-06)
 _ROUND_MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer
-_ROUND_BITS = tl.constexpr(0x4B400000)  # the same number's bits
 _SQRT_HALF_BITS = tl.constexpr(0x3F3504F3)
 _INFINITY = tl.constexpr(float("inf"))
 _NAN = tl.constexpr(float("nan"))
+
+
+@triton.jit
+def fma(x, y, z):
+    """x * y + z, rounded once; the interpreter's own rounds twice."""
+    if COMPILED or z.dtype == tl.float64:
+        return tl.fma(x, y, z)
+    else:
+        return (x.to(tl.float64) * y.to(tl.float64) + z.to(tl.float64)).to(tl.float32)
 
 
 @triton.jit
@@ -30,18 +41,6 @@ def polynomial(x, COEFFICIENTS: tl.constexpr):
 
 
 @triton.jit
-def _power_of_two(n):
-    return ((n + 127) << 23).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def _scale_by_power(p, n):
-    # In two factors: 2^128 and the subnormals are out of one factor's range.
-    half = n >> 1
-    return p * _power_of_two(half) * _power_of_two(n - half)
-
-
-@triton.jit
 def _clamp(x, lo, hi):
     """NaN comes through, as it does not from minimum and maximum."""
     x = tl.where(x < lo, lo, x)
@@ -50,12 +49,16 @@ def _clamp(x, lo, hi):
 
 @triton.jit
 def _reduce(t):
-    """t = n ln 2 + r with |r| <= ln 2 / 2, and e^r - 1 = r + r^2 c to full relative accuracy: n, r, c."""
+    """t = n ln 2 + r with |r| <= ln 2 / 2, and e^r - 1 = r + r^2 c to full relative accuracy: n, r, c, and 2^n / 2.
+
+    Half of 2^n, since 2^128 is no float; it is 0 for n = -126, so that below 1.7e-38 an exponential is 0.
+    """
     shifted = tl.fma(t, _LOG2_E, _ROUND_MAGIC)
     n = shifted - _ROUND_MAGIC
     r = tl.fma(n, -_LN2_LOW, tl.fma(n, -_LN2_HIGH, t))
-    power = shifted.to(tl.int32, bitcast=True) - _ROUND_BITS
-    return n, r, polynomial(r, (0.49999994, 0.166665196, 0.0416683927, 0.0083687799, 0.00138144696)), power
+    c = polynomial(r, (0.49999994, 0.166665196, 0.0416683927, 0.0083687799, 0.00138144696))  # 3.1e-9
+    half = ((shifted.to(tl.int32, bitcast=True) << 23) + (126 << 23)).to(tl.float32, bitcast=True)
+    return n, r, c, half
 
 
 @triton.jit
@@ -71,13 +74,11 @@ def exponentials(t):
         expm1_minus_t = tl.where(near, t * t / 2 * series, e - 1.0 - t)
         return e, tl.where(near, expm1_minus_t + t, e - 1.0), expm1_minus_t
     else:
-        n, r, c, power = _reduce(_clamp(t, -105.0, 89.0))
-        rest = r * r * c
-        expm1_r = r + rest
-        # 2^128 is no float: e^t - 1 is made at half its size.
-        half = _power_of_two(tl.maximum(power, -100) - 1)
+        n, r, c, half = _reduce(_clamp(t, -87.0, 89.0))
+        r2 = r * r
+        expm1_r = tl.fma(r2, c, r)
         expm1 = 2.0 * tl.fma(half, expm1_r, half - 0.5)
-        return _scale_by_power(1.0 + expm1_r, power), expm1, tl.where(n == 0.0, rest, expm1 - t)
+        return tl.fma(expm1_r, 2.0, 2.0) * half, expm1, tl.where(n == 0.0, r2 * c, expm1 - t)
 
 
 @triton.jit
@@ -85,8 +86,8 @@ def exp(t):
     if t.dtype == tl.float64:
         return tl.exp(t)
     else:
-        _n, r, c, power = _reduce(_clamp(t, -105.0, 89.0))
-        return _scale_by_power(1.0 + tl.fma(r * r, c, r), power)
+        _n, r, c, half = _reduce(_clamp(t, -87.0, 89.0))
+        return tl.fma(tl.fma(r * r, c, r), 2.0, 2.0) * half
 
 
 @triton.jit
@@ -95,9 +96,8 @@ def _exp_decay(t):
     if t.dtype == tl.float64:
         return tl.exp(t)
     else:
-        _n, r, c, power = _reduce(t)
-        # Below the normal range it is 0.
-        return tl.where(t < -87.3365, 0.0, (1.0 + tl.fma(r * r, c, r)) * _power_of_two(power))
+        _n, r, c, half = _reduce(tl.where(t < -87.0, -87.0, t))
+        return tl.fma(tl.fma(r * r, c, r), 2.0, 2.0) * half
 
 
 @triton.jit
@@ -132,21 +132,21 @@ def _log1p_unit(y):
         u = 1.0 + y  # Kahan: what rounding u loses divides out again
         return tl.where(u == 1.0, y, tl.log(u) * y / tl.where(u == 1.0, 1.0, u - 1.0))
     else:
-        return y * polynomial(
+        p = polynomial(
             y,
             (
-                1.0,
-                -0.499999017,
-                0.333299637,
-                -0.249541342,
-                0.196759388,
-                -0.153055921,
-                0.106036544,
-                -0.0569595285,
-                0.0198514592,
-                -0.0032440247,
+                0.99999994,
+                -0.49999493,
+                0.33319098,
+                -0.24842982,
+                0.19106007,
+                -0.13663246,
+                0.07822596,
+                -0.02950524,
+                0.00523269,
             ),
         )
+        return y * p  # 6.4e-8
 
 
 @triton.jit

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from ...ops import likelihood as ops
 from . import posterior
-from .elementary import sigmoid_tail, softplus_decay
+from .elementary import fma, sigmoid_tail, softplus_decay
 from .launch import Constants, Formula, kernel
 
 
@@ -17,16 +17,16 @@ from .launch import Constants, Formula, kernel
 def bernoulli_log_prob_value(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
     """x l - softplus(l): cross-entropy in logits."""
     x, logits = values
-    target = x * scalars[0]
-    # max(l, 0) - l x as one product: no difference of two large terms.
-    linear = logits * tl.where(logits > 0.0, 1.0 - target, -target)
+    target = x * scalars[0] if OPTIONS[0] else x
+    # max(l, 0) - l x, rounded once: no digit is lost where the two are close.
+    linear = fma(-logits, target, tl.where(logits < 0.0, 0.0, logits))
     return (-(linear + softplus_decay(logits)),)
 
 
 @triton.jit
 def bernoulli_log_prob_gradient(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
     grad, x, logits = values
-    target, tail = x * scalars[0], sigmoid_tail(logits)
+    target, tail = x * scalars[0] if OPTIONS[0] else x, sigmoid_tail(logits)
     # x - sigmoid(l) by the tail: what is left at a saturated pixel is not rounded off.
     slope = tl.where(logits > 0.0, (target - 1.0) + tail, target - tail)
     return grad * (logits * scalars[0]), grad * slope
@@ -63,8 +63,13 @@ def _gaussian_scalars(constants: Constants, count: int) -> tuple[float, ...]:
     return (*posterior.scalars_of_scale(constants), constants["x_scale"], log_normalizer)
 
 
+def _bernoulli_flags(constants: Constants) -> tuple[bool]:
+    """Scaled."""
+    return (constants["x_scale"] != 1.0,)
+
+
 def _bernoulli(function) -> Formula:
-    return Formula(function, _bernoulli_scalars)
+    return Formula(function, _bernoulli_scalars, _bernoulli_flags)
 
 
 def _gaussian(function) -> Formula:
