@@ -6,7 +6,9 @@ they would run. A process of its own, since Triton must neither interpret nor ha
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import re
 import subprocess
 import sys
@@ -56,7 +58,7 @@ class NoGPU:
 
 
 def compiled(calls):
-    """(name, compiled kernel, elements of a tile) of every launch of `walk` that `calls` make."""
+    """(name, compiled kernel, elements of a tile, operands of its shape) of each launch of `walk` by `calls`."""
     from fastvae.backends.triton import rows
 
     found, run = [], rows.walk.run
@@ -64,57 +66,97 @@ def compiled(calls):
     def capture(*args, **keywords):
         kernel = run(*args, **keywords)
         layout = args[-1]
-        found.append((kernel, layout.rows * layout.cols))
+        memory = [o for o in layout.operands if o is not None and o.kind in ("dense", "pitched")]
+        found.append((kernel, layout.rows * layout.cols, len(memory)))
         return kernel
 
     rows.walk.run = capture
     for name, call in calls.items():
         before = len(found)
         call()
-        for kernel, elements in found[before:]:
-            yield name, kernel, elements
+        for launch in found[before:]:
+            yield name, *launch
+
+
+SCALE = ("log_var", 0.0, -math.inf, math.inf)
+SHORT, LONG, DIGITS, ODD = (4096, 256), (64, 65536), (1024, 784), (3, 70001)
+FP32, BF16, UINT8 = torch.float32, torch.bfloat16, torch.uint8
 
 
 def calls():
-    """Representative signatures: operator, dtypes, rows x columns."""
+    """Representative signatures by name: operator, shape, dtype. Short rows, long rows, rows that are not full tiles."""
     from fastvae.backends.triton import likelihood, posterior
 
-    seed = torch.tensor(1)
-    scale = ("log_var", 0.0, -float("inf"), float("inf"))
-    result = {}
-    for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
-        for shape in ((4096, 256), (1024, 784), (64, 65536), (3, 70001), (128, 20)):
-            a, b, c = (torch.zeros(shape, dtype=dtype) for _ in range(3))
-            grad = torch.zeros(()).expand(shape[0])
-            rows = torch.zeros(shape[0])
-            u8 = torch.zeros(shape, dtype=torch.uint8)
-            size = f"{shape[0]}x{shape[1]} {name}"
-            both = [True, True]
-            result |= {
-                f"rsample {size}": lambda a=a, b=b: posterior.rsample(a, b, seed, None, 0, *scale),
-                f"rsample_backward {size}": lambda a=a, b=b: posterior.rsample_backward(a, a, b, seed, None, 0, *scale, both),
-                f"rsample_kl {size}": lambda a=a, b=b: posterior.rsample_kl(a, b, seed, None, 1, 0.0, *scale),
-                f"rsample_kl_backward {size}": lambda a=a, b=b, g=rows: posterior.rsample_kl_backward(a, g, a, b, seed, None, 1, 0.0, *scale, both),
-                f"kl_standard_normal {size}": lambda a=a, b=b: posterior.kl_standard_normal(a, b, None, 1, 0.0, *scale),
-                f"kl_standard_normal_backward {size}": lambda a=a, b=b, g=grad: posterior.kl_standard_normal_backward(g, a, b, None, 1, 0.0, *scale, both),
-                f"kl_normal_backward {size}": lambda a=a, b=b, g=grad: posterior.kl_normal_backward(g, a, b, a, b, None, 1, 0.0, *scale, [True] * 4),
-                f"bernoulli_log_prob {size}": lambda a=a, b=b: likelihood.bernoulli_log_prob(a, b, None, 1, 1.0),
-                f"bernoulli_log_prob_backward {size}": lambda a=a, b=b, g=rows: likelihood.bernoulli_log_prob_backward(g, a, b, None, 1, 1.0, [False, True]),
-                f"bernoulli_log_prob {size} of uint8": lambda u=u8, b=b: likelihood.bernoulli_log_prob(u, b, None, 1, 1 / 255),
-                f"gaussian_log_prob {size}": lambda a=a, b=b, c=c: likelihood.gaussian_log_prob(a, b, c, None, 1, 1.0, True, *scale),
-                f"gaussian_log_prob_backward {size}": lambda a=a, b=b, c=c, g=grad: likelihood.gaussian_log_prob_backward(g, a, b, c, None, 1, 1.0, True, *scale, [False, True, True]),
-            }
-    return result
+    seed, both = torch.tensor(1), [True, True]
+
+    def operands(shape, *dtypes):
+        return [torch.zeros(shape, dtype=dtype) for dtype in dtypes]
+
+    def per_row(shape):
+        return torch.zeros(shape[0])
+
+    def rsample(shape, dtype):
+        return posterior.rsample(*operands(shape, dtype, dtype), seed, None, 0, *SCALE)
+
+    def rsample_kl(shape, dtype):
+        return posterior.rsample_kl(*operands(shape, dtype, dtype), seed, None, 1, 0.0, *SCALE)
+
+    def rsample_kl_backward(shape, dtype):
+        grad_z, *tensors = operands(shape, dtype, dtype, dtype)
+        return posterior.rsample_kl_backward(grad_z, per_row(shape), *tensors, seed, None, 1, 0.0, *SCALE, both)
+
+    def kl_standard_normal(shape, dtype):
+        return posterior.kl_standard_normal(*operands(shape, dtype, dtype), None, 1, 0.0, *SCALE)
+
+    def kl_standard_normal_backward(shape, dtype):
+        tensors = operands(shape, dtype, dtype)
+        return posterior.kl_standard_normal_backward(per_row(shape), *tensors, None, 1, 0.0, *SCALE, both)
+
+    def kl_normal_backward(shape, dtype):
+        tensors = operands(shape, *[dtype] * 4)
+        return posterior.kl_normal_backward(per_row(shape), *tensors, None, 1, 0.0, *SCALE, both + both)
+
+    def bernoulli_log_prob(shape, dtype, x=None):
+        return likelihood.bernoulli_log_prob(*operands(shape, x or dtype, dtype), None, 1, 1.0)
+
+    def bernoulli_log_prob_backward(shape, dtype):
+        tensors = operands(shape, dtype, dtype)
+        return likelihood.bernoulli_log_prob_backward(per_row(shape), *tensors, None, 1, 1.0, [False, True])
+
+    def gaussian_log_prob(shape, dtype):
+        return likelihood.gaussian_log_prob(*operands(shape, *[dtype] * 3), None, 1, 1.0, True, *SCALE)
+
+    def gaussian_log_prob_backward(shape, dtype):
+        tensors = operands(shape, *[dtype] * 3)
+        return likelihood.gaussian_log_prob_backward(
+            per_row(shape), *tensors, None, 1, 1.0, True, *SCALE, [False, True, True]
+        )
+
+    signatures = (
+        *((f, SHORT, dtype) for f in (rsample, rsample_kl, rsample_kl_backward) for dtype in (FP32, BF16)),
+        (rsample_kl, LONG, FP32),
+        (kl_standard_normal, LONG, FP32),
+        (kl_standard_normal_backward, SHORT, BF16),
+        (kl_normal_backward, SHORT, FP32),
+        (bernoulli_log_prob, LONG, FP32),
+        (bernoulli_log_prob, DIGITS, BF16),
+        (bernoulli_log_prob, SHORT, BF16, UINT8),
+        (bernoulli_log_prob_backward, SHORT, FP32),
+        (bernoulli_log_prob, ODD, FP32),
+        (gaussian_log_prob, SHORT, BF16),
+        (gaussian_log_prob_backward, SHORT, FP32),
+        (gaussian_log_prob_backward, ODD, FP32),
+    )
+    return {_name(*signature): functools.partial(*signature) for signature in signatures}
+
+
+def _name(function, shape, *dtypes):
+    return " ".join((function.__name__, "x".join(map(str, shape)), *(str(d).removeprefix("torch.") for d in dtypes)))
 
 
 def nvidia(kernel) -> dict:
     """From the machine code: registers, spills, instructions, widths of accesses to global memory."""
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.asm["cubin"])
-        file.flush()
-        usage = subprocess.run([tools / "cuobjdump", "--dump-resource-usage", file.name], capture_output=True, text=True, check=True).stdout
-        sass = subprocess.run([tools / "cuobjdump", "-sass", file.name], capture_output=True, text=True, check=True).stdout
+    usage, sass = _cuobjdump(kernel.asm["cubin"], "--dump-resource-usage", "-sass")
     number = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL|SHARED):(\d+)", usage)}
     instructions = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z0-9_.]+)", sass, re.M)
     accesses = [i for i in instructions if i.startswith(("LDG", "STG"))]
@@ -128,9 +170,23 @@ def nvidia(kernel) -> dict:
     }
 
 
+def _cuobjdump(cubin: bytes, *options: str) -> list[str]:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        commands = ([tool, option, file.name] for option in options)
+        return [subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands]
+
+
 def amd(kernel) -> dict:
     text = kernel.asm["amdgcn"]
-    field = {key: int(value) for key, value in re.findall(r"\.(vgpr_count|vgpr_spill_count|sgpr_spill_count|private_segment_fixed_size):\s+(\d+)", text)}
+    field = {
+        key: int(value)
+        for key, value in re.findall(
+            r"\.(vgpr_count|vgpr_spill_count|sgpr_spill_count|private_segment_fixed_size):\s+(\d+)", text
+        )
+    }
     accesses = re.findall(r"^\s+((?:global|buffer)_(?:load|store)_\w+)", text, re.M)
     return {
         "registers": field["vgpr_count"],
@@ -147,9 +203,9 @@ def main(architectures: list[str]) -> None:
         target = TARGETS[architecture]
         driver.set_active(NoGPU(target))
         look = nvidia if target.backend == "cuda" else amd
-        for name, kernel, elements in compiled(calls()):
+        for name, kernel, elements, operands in compiled(calls()):
             threads = kernel.metadata.num_warps * target.warp_size
-            facts = look(kernel) | {"elements": max(1, elements // threads)}
+            facts = look(kernel) | {"elements": max(1, elements // threads), "operands": operands}
             print(json.dumps({"arch": architecture, "kernel": name, **facts}), flush=True)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..._shapes import accumulate_dtype, broadcast_shape
 from ...ops._operator import Operator
-from . import plan
+from . import interpreting, plan
 from .rows import GRAD_Z, NOISE, WEIGHT, Layout, Operand, sum_parts, walk
 
 Constants = dict[str, Any]
@@ -64,6 +64,7 @@ class Prepared(NamedTuple):
     samples: int
     sample_sizes: tuple[int, int, int]
     tiling: plan.Tiling | None
+    compiled: dict[tuple, Any]  # by device, alignment and constants: what a plan leaves open
 
 
 def kernel(operator: Operator, formula: Formula, backward: bool) -> Callable:
@@ -137,6 +138,7 @@ def _prepare(operator: Operator, backward: bool, slots: Slots, function: tuple, 
         samples=max(samples, 1),
         sample_sizes=(math.prod(shape), 0, 0),
         tiling=None,
+        compiled={},
     )
     if math.prod(shape) == 0:
         return prepared
@@ -214,7 +216,7 @@ class _Call:
         memory = {kind for kind, _ in operands.values()} - {"row", "scalar"}
         unit = plan.unit_of(space, list(operands.values()))
         shifted = memory <= {"dense"} and not flat and space.cols > plan.TILE and unit < plan.ALIGNED.value
-        tiling = plan.tile(space, sums, shifted)
+        tiling = plan.tile(space, sums, shifted, _warp_size())
         shifted = shifted and not tiling.whole_rows
         drawn = slots.seed is not None and args[slots.seed] is not None
         if drawn and operands["noise"][0] == "dense":
@@ -246,6 +248,10 @@ class _Call:
         )
         sizes = (space.rows, space.cols // unit, space.inner_rows, space.inner_cols)
         return prepared._replace(layout=layout, space=(sizes, placed[1]), sample_sizes=sample_sizes, tiling=tiling)
+
+
+def _warp_size() -> int:
+    return 32 if interpreting() else triton.runtime.driver.active.get_current_target().warp_size
 
 
 def _reaches_beyond_32_bits(shape, strides, sample_sizes, samples) -> bool:
@@ -320,11 +326,12 @@ def _launch(prepared, layout: Layout, slots: Slots, args, outputs, scalars, sum_
         ]
         targets = tuple(out if p is None else p for p, out in zip(partial, outputs, strict=True))
     total_scale = sum_scale if partial is None else 1.0
+    baked = ()
     if layout.float == tl.float64:
         # A float reaches a kernel as float32; a constant does not.
+        baked = (*scalars, total_scale)
         scalars, total_scale = tuple([tl.constexpr(s) for s in scalars]), tl.constexpr(total_scale)
-    grid = (triton.cdiv(sizes[0], tiling.rows) if tiling.whole_rows else sizes[0] * tiling.parts,)
-    walk[grid](
+    arguments = (
         (inputs, targets, weight, grad_z, prepared.samples),
         (seed, eps, prepared.sample_sizes),
         prepared.space,
@@ -334,13 +341,24 @@ def _launch(prepared, layout: Layout, slots: Slots, args, outputs, scalars, sum_
         tiling.span,
         prepared.function,
         layout,
-        num_warps=tiling.warps,
-        **COMPILER,
     )
+    _walk(prepared, arguments, (*inputs, *targets, weight, grad_z, eps), baked)
     if partial is not None:
         for part, out in zip(partial, outputs, strict=True):
             if part is not None:
                 _sum(part, out, sizes[0], tiling.parts, sum_scale)
+
+
+def _walk(prepared: Prepared, arguments: tuple, pointers: tuple, baked: tuple[float, ...]) -> None:
+    """Launch, past Triton's own look-up of what it has compiled: that costs more than a small kernel."""
+    tiling, rows = prepared.tiling, prepared.space[0][0]
+    grid = (triton.cdiv(rows, tiling.rows) if tiling.whole_rows else rows * tiling.parts, 1, 1)
+    key = (pointers[0].get_device(), *[p is None or p.data_ptr() % 16 == 0 for p in pointers], *baked)
+    compiled = prepared.compiled.get(key)
+    if compiled is None:
+        prepared.compiled[key] = walk[grid](*arguments, num_warps=tiling.warps, **COMPILER)
+    else:
+        compiled[grid](*arguments)
 
 
 def _partial(operand: Operand | None, out: Tensor, count: int) -> Tensor | None:

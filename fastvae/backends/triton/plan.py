@@ -10,7 +10,8 @@ from .rows import ALIGNED, Operand
 
 Strides = Sequence[int]
 
-TILE = 2048  # elements of a program's tile: 16 for each thread of 4 warps
+TILE = 2048  # elements of a program's tile
+PER_THREAD = 16  # of them: 16 bytes of uint8, and two to four loads of an operand under way
 PROGRAMS = 1024  # enough of them to fill the largest GPUs; more would only add partial sums
 MAX_PARTS = 4096  # partial sums of a row, which one tile adds up
 
@@ -123,24 +124,24 @@ class Tiling(NamedTuple):
     warps: int
 
 
-def tile(space: Space, sums: bool, shifted: bool) -> Tiling:
+def tile(space: Space, sums: bool, shifted: bool, warp: int) -> Tiling:
     """Short rows whole, several to a program; long rows in steps of a tile, in parts where there are few."""
     if space.rows > 1 and space.cols <= TILE or space.cols <= 32:
         cols = power_of_two(space.cols)
         rows = min(TILE // cols, power_of_two(math.ceil(space.rows / PROGRAMS)))
         # A warp at least: several rows of a few columns.
         rows = max(rows, min(power_of_two(space.rows), max(1, 128 // cols)))
-        return Tiling(rows, cols, True, 1, cols, _warps(rows * cols))
+        return Tiling(rows, cols, True, 1, cols, _warps(rows * cols, warp))
     cols = min(TILE, max(256, power_of_two(math.ceil(space.rows * space.cols / PROGRAMS))))
     length = space.cols + (ALIGNED.value if shifted else 0)
     tiles = math.ceil(length / cols)
     steps = max(1, space.rows * tiles // PROGRAMS, math.ceil(tiles / MAX_PARTS)) if sums else 1
     steps = min(steps, tiles)
-    return Tiling(1, cols, False, math.ceil(tiles / steps), steps * cols, _warps(cols))
+    return Tiling(1, cols, False, math.ceil(tiles / steps), steps * cols, _warps(cols, warp))
 
 
-def _warps(elements: int) -> int:
-    return min(4, max(1, elements // 512))
+def _warps(elements: int, warp: int) -> int:
+    return max(1, elements // (PER_THREAD * warp))
 
 
 def power_of_two(n: int) -> int:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
+from .elementary import COMPILED
 from .noise import normals_of_blocks, normals_of_elements
 
 ALIGNED = tl.constexpr(16)  # elements: what Triton knows to be divided by it, it accesses in 16 bytes
@@ -67,6 +68,8 @@ def _offset(INDEX: tl.constexpr, space, place, L: tl.constexpr):
         return row
     elif OPERAND.kind == "column":
         return col
+    elif OPERAND.kind == "scalar":
+        return row * 0
     else:
         of_row = (row // sizes[2]) * strides[AT] + (row % sizes[2]) * strides[AT + 1]
         return of_row + (col // sizes[3]) * strides[AT + 2] + (col % sizes[3]) * strides[AT + 3]
@@ -86,7 +89,7 @@ def _load(pointer, INDEX: tl.constexpr, space, place, L: tl.constexpr, EDGE: tl.
     elif OPERAND.kind == "one":
         return tl.full([1, 1], 1.0, FLOAT)
     elif OPERAND.kind == "scalar":
-        return tl.load(pointer + tl.zeros([1, 1], tl.int32)).to(FLOAT)
+        return tl.load(pointer + tl.full([1, 1], 0, tl.int32)).to(FLOAT)
     elif OPERAND.kind == "row":
         return _read(pointer + place[0], place[4], not L.full_rows).to(FLOAT)
     else:
@@ -177,6 +180,18 @@ def _without_dead(values, weight, L: tl.constexpr):
 
 
 @triton.jit
+def _rounded(x, DTYPE: tl.constexpr):
+    """To nearest, ties to even: float64 by way of float32, as torch does it."""
+    if DTYPE.primitive_bitwidth == 16:
+        x = x.to(tl.float32)
+    if DTYPE == tl.bfloat16 and not COMPILED:  # the interpreter cuts off
+        bits = x.to(tl.uint32, bitcast=True)
+        bits = tl.where(x == x, bits + 0x7FFF + ((bits >> 16) & 1), bits)
+        x = (bits & 0xFFFF0000).to(tl.float32, bitcast=True)
+    return x.to(DTYPE)
+
+
+@triton.jit
 def _tile(tensors, noise, space, scalars, row, start, FUNCTION: tl.constexpr, L: tl.constexpr, EDGE: tl.constexpr):
     """Store a tile of each output that has its shape; return the terms of those that are summed."""
     ROWS: tl.constexpr = L.rows
@@ -203,6 +218,7 @@ def _tile(tensors, noise, space, scalars, row, start, FUNCTION: tl.constexpr, L:
                 terms = terms + (tl.where(inside, result, 0.0) if MASKED else result,)
             else:
                 pointer = outputs[i] + _offset(L.num_inputs + i, space, place, L)
+                result = _rounded(result, outputs[i].dtype.element_ty)
                 if MASKED:
                     tl.store(pointer, result, inside)
                 else:

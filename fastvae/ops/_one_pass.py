@@ -1,0 +1,114 @@
+"""Losses in one pass: a likelihood's sum, and in the same pass the gradients that its backward would compute.
+
+Where one number is the gradient of every row (a sum or mean over the batch), the gradients are known up to that number
+while the operands are in registers: forward and backward together read each operand once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from .._shapes import accumulate_dtype, broadcast_shape
+from ._autograd import differentiable
+from ._operator import Operator, empty_grad, library, sum_to_operand
+
+# Multiplies `grad` by -upstream, unless that is 1; in a kernel, so that nobody waits for the number.
+library.define("rescale_(Tensor(a!) grad, Tensor upstream) -> ()")
+torch.library.register_fake("fastvae::rescale_", lambda grad, upstream: None, lib=library)
+
+
+@dataclass(frozen=True, eq=False)
+class OnePass:
+    """`name_one_pass(tensors..., constants..., share, needs) -> (total, gradients...)` of the operator `name`.
+
+    total = share * the operator summed over all elements; the gradients are those of -total, which is what a loss
+    usually holds. `event_ndim` among the constants counts all dimensions.
+    """
+
+    of: Operator
+
+    def __post_init__(self) -> None:
+        arguments = ", ".join([*self.of.tensors, self.constants])
+        returns = ", ".join(["Tensor"] * (1 + self.of.differentiable))
+        library.define(f"{self.name}({arguments}) -> ({returns})")
+        torch.library.register_fake(f"fastvae::{self.name}", self.fake, lib=library)
+
+    @property
+    def name(self) -> str:
+        return f"{self.of.name}_one_pass"
+
+    @property
+    def constants(self) -> str:
+        return f"{self.of.constants}, float share, bool[] needs"
+
+    @property
+    def forward(self) -> Callable:
+        return getattr(torch.ops.fastvae, self.name).default
+
+    def fake(self, *args) -> tuple[Tensor, ...]:
+        shaped, needs = args[: self.of.shaped], args[-1]
+        shape, dtype = broadcast_shape(*shaped), accumulate_dtype(*shaped)
+        total = shaped[1].new_empty((), dtype=dtype)
+        operands = zip(shaped[: self.of.differentiable], needs, strict=True)
+        return total, *(empty_grad(t, shape, len(shape), dtype) if n else shaped[0].new_empty(0) for t, n in operands)
+
+
+def total(one_pass: OnePass) -> Callable:
+    """(share, tensors..., constants...) -> share * the operator summed over all elements, differentiable.
+
+    Saved for backward: the operator's arguments, and the gradients themselves.
+    """
+    operator, call_one_pass = one_pass.of, one_pass.forward
+    num_tensors, num_grads = len(operator.tensors), operator.differentiable
+    plain = differentiable(operator)
+
+    class Total(Function):
+        @staticmethod
+        def forward(ctx, share, *args):
+            needs = ctx.needs_input_grad[1 : 1 + num_grads]
+            result, *ctx.grads = call_one_pass(*args, share, needs)
+            ctx.save_for_backward(*args[:num_tensors])
+            ctx.share, ctx.constants = share, args[num_tensors:]
+            return result
+
+        @staticmethod
+        def backward(ctx, upstream):
+            tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1 : 1 + num_grads]
+            grads, ctx.grads = ctx.grads, None
+            if grads is None or torch.is_grad_enabled():
+                # A second time, or to be differentiated again: from the operands.
+                fitted = _again(upstream * ctx.share, tensors, ctx.constants, needs)
+            else:
+                for grad, need in zip(grads, needs, strict=True):
+                    if need:
+                        torch.ops.fastvae.rescale_.default(grad, upstream)
+                fitted = [sum_to_operand(g, t) if n else None for g, t, n in zip(grads, tensors, needs)]  # noqa: B905
+            return None, *fitted, *(None,) * (num_tensors - num_grads + len(ctx.constants))
+
+    def _again(upstream, tensors, constants, needs):
+        with torch.enable_grad():
+            wanted = [t for t, need in zip(tensors, needs) if need]  # noqa: B905
+            value = plain(*tensors, *constants)
+            grads = iter(torch.autograd.grad(value, wanted, upstream, create_graph=torch.is_grad_enabled()))
+        return [next(grads) if need else None for need in needs]
+
+    def call(share, *args):
+        if not _gains(args[:num_grads]):
+            return plain(*args) * share
+        return Total.apply(share, *args)
+
+    return call
+
+
+def _gains(operands: tuple[Tensor, ...]) -> bool:
+    """Whether gradients made ahead are worth it: they are wanted, no compiler traces them into one pass of its own, and
+    none is float16, which may lose in it what a loss scaled up later would have kept."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or not torch.is_grad_enabled():
+        return False
+    wanted = [t for t in operands if t is not None and t.requires_grad]
+    return bool(wanted) and all(t.dtype != torch.float16 for t in wanted)

@@ -1,0 +1,60 @@
+"""What Triton makes of the kernels, read from the machine code for GPUs that need not be here. `-s` prints the table."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+NVIDIA, AMD = ("sm_80", "sm_90", "sm_100"), ("gfx90a", "gfx942")
+
+# 65536 registers a multiprocessor: at 80 it keeps 800 threads, at 104 600, each with 16 elements under way.
+MOST_REGISTERS = {"sm_80": 80, "sm_90": 80, "sm_100": 104, **dict.fromkeys(AMD, 128)}
+
+# Noise is bound by instructions before it is by memory. An H200 issues 33.4e12 a second and copies 4.3e12 bytes: 12
+# bytes of float32 leave room for 93 an element.
+MOST_INSTRUCTIONS = {"rsample 4096x256 float32": 56, "rsample_kl 4096x256 float32": 68}
+
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: pip install triton")
+
+
+@functools.cache
+def kernels(architecture: str) -> dict[str, dict]:
+    script = Path(__file__).parent / "compile.py"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, str(script), architecture], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    print(f"\n{architecture:58} registers local instructions/element 16-byte/all accesses")
+    for k in found:
+        ratio = k["instructions"] / k["elements"]
+        print(f"{k['kernel']:58} {k['registers']:9} {k['local']:5} {ratio:20.1f} {k['wide']:10}/{k['accesses']}")
+    return {k["kernel"]: k for k in found}
+
+
+@pytest.mark.parametrize("architecture", [*NVIDIA, *AMD])
+def test_registers_suffice(architecture):
+    for name, kernel in kernels(architecture).items():
+        assert kernel["local"] == 0, name
+        assert kernel["registers"] <= MOST_REGISTERS[architecture], name
+
+
+@pytest.mark.parametrize("architecture", [*NVIDIA, *AMD])
+def test_memory_is_accessed_sixteen_bytes_at_a_time(architecture):
+    for name, kernel in kernels(architecture).items():
+        # Each operand has one at least: rows of 70001 elements too, whose ends alone are taken one by one.
+        assert kernel["wide"] >= kernel["operands"], name
+
+
+@pytest.mark.parametrize("name", MOST_INSTRUCTIONS)
+def test_noise_takes_few_instructions(name):
+    kernel = kernels("sm_90")[name]
+    assert kernel["instructions"] <= MOST_INSTRUCTIONS[name] * kernel["elements"]
