@@ -2,11 +2,12 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+OUT ?= out/gpu
 TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 NATIVE := CMakeLists.txt $(shell find kernels -type f)
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test bench lint format clean
+.PHONY: install demo test bench gpu-check lint format clean
 
 install: $(STAMP)
 
@@ -25,6 +26,10 @@ test: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+# On a machine whose PYTHON has torch for its GPU, Triton and what the tests import. Installs nothing, needs no network.
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check $(OUT)
 
 lint: install
 	$(BIN)/ruff check .

@@ -195,3 +195,11 @@ def _quoted(names) -> str:
 
 def _dtype_names(dtypes: frozenset[torch.dtype]) -> str:
     return " or ".join(sorted(str(dtype) for dtype in dtypes))
+
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def check_reduction(reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")

@@ -14,6 +14,9 @@ mask, weight: broadcast to the elements, whose terms they multiply; where one is
 seed, generator, eps: where the noise comes from, at most one of them. `seed` (int, or int64 tensor with one element) is
     the key of the stream that `fastvae.ops.noise` defines; `generator` draws the seed; `eps` is the noise itself,
     shaped like z. Given none, `torch.randint` draws the seed on mean's device.
+reduction: "none" gives one value for each element of the batch; "sum" and "mean" give one for all of it, and gradients
+    made in the same pass where they are not float16: what a loss needs that holds its negative. Under torch.compile and
+    torch.func the passes are theirs to fuse.
 free_bits: floor for the KL in nats, at the level `free_bits_over` (Kingma et al. 2016, "Improving variational inference
     with inverse autoregressive flow", eq. 15): each "element"; each "latent" averaged over the batch; each "sample";
     the "batch" mean. Where the floor holds, the gradient is exactly zero. Levels above the element count only what
@@ -26,7 +29,7 @@ broadcast, operands on different devices, and values out of range.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -169,6 +172,7 @@ def bernoulli_log_prob(
     *,
     x_scale: float | None = None,
     event_ndim: int | None = None,
+    reduction: str = "none",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
@@ -179,9 +183,11 @@ def bernoulli_log_prob(
     """
     shape = arguments.operands_shape(("x", "logits"), x, logits)
     event_ndim = arguments.event_dims(event_ndim, shape)
+    arguments.check_reduction(reduction)
     constants = (_x_scale(x, x_scale),)
     weight = arguments.element_weight(mask, weight, shape, logits.device)
-    return _log_prob(likelihood.bernoulli_log_prob, (x, logits), weight, event_ndim, constants)
+    operators = (likelihood.bernoulli_log_prob, likelihood.total_bernoulli_log_prob)
+    return _reduced_log_prob(*operators, (x, logits), weight, event_ndim, constants, reduction)
 
 
 def gaussian_log_prob(
@@ -195,6 +201,7 @@ def gaussian_log_prob(
     scale_eps: float = 0.0,
     clamp: Clamp | None = None,
     event_ndim: int | None = None,
+    reduction: str = "none",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
@@ -204,8 +211,10 @@ def gaussian_log_prob(
     "optimal" is the maximum-likelihood variance of the batch, gradient included (Rybkin et al. 2021, "Simple and
     effective VAE training with calibrated decoders", eq. 6). `normalized=False` leaves log(2 pi) / 2 out.
     """
+    arguments.check_reduction(reduction)
     if isinstance(log_var, str):
-        return _optimal_log_prob(x, mean, log_var, normalized, x_scale, scale_as, clamp, event_ndim, mask, weight)
+        log_prob = _optimal_log_prob(x, mean, log_var, normalized, x_scale, scale_as, clamp, event_ndim, mask, weight)
+        return log_prob if reduction == "none" else _share(log_prob.shape, reduction) * _sum(log_prob)
     if isinstance(log_var, (int, float)):
         shape = arguments.operands_shape(("x", "mean"), x, mean)
     else:
@@ -215,7 +224,8 @@ def gaussian_log_prob(
     weight = arguments.element_weight(mask, weight, shape, mean.device)
     if isinstance(log_var, (int, float)):
         log_var = mean.new_full((), log_var, dtype=accumulate_dtype(x, mean))
-    return _log_prob(likelihood.gaussian_log_prob, (x, mean, log_var), weight, event_ndim, constants)
+    operators = (likelihood.gaussian_log_prob, likelihood.total_gaussian_log_prob)
+    return _reduced_log_prob(*operators, (x, mean, log_var), weight, event_ndim, constants, reduction)
 
 
 def _optimal_log_prob(x, mean, log_var, normalized, x_scale, scale_as, clamp, event_ndim, mask, weight):
@@ -279,6 +289,25 @@ def _log_prob(operator: Callable, operands, weight, event_ndim, constants) -> Te
     if weight is None:
         return operator(*operands, None, event_ndim, *constants)
     return _summed(lambda w, ndim: operator(*operands, w, ndim, *constants), weight, event_ndim)
+
+
+def _reduced_log_prob(operator, total, operands, weight, event_ndim, constants, reduction) -> Tensor:
+    if reduction == "none":
+        return _log_prob(operator, operands, weight, event_ndim, constants)
+    shape = broadcast_shape(*operands)
+    share = _share(batch_shape(shape, event_ndim), reduction)
+    if _may_need_grad(weight):
+        return share * _log_prob(operator, operands, weight, len(shape), constants)
+    return total(share, *operands, weight, len(shape), *constants)
+
+
+def _share(batch: Sequence[int], reduction: str) -> float:
+    """What each element of the batch adds to its reduction; the mean of nothing is 0."""
+    return 1 / max(math.prod(batch), 1) if reduction == "mean" else 1.0
+
+
+def _sum(log_prob: Tensor) -> Tensor:
+    return reference.sum_event(log_prob, log_prob.dim())
 
 
 def _summed(call: Callable[[Tensor | None, int], Tensor], weight: Tensor | None, event_ndim: int) -> Tensor:

@@ -11,8 +11,6 @@ from . import _arguments as arguments
 from ._shapes import accumulate_dtype
 from .ops import objective
 
-REDUCTIONS = ("mean", "sum", "none")
-
 
 class ElboTerms(NamedTuple):
     """What `elbo` returns, all reduced alike, in nats; `elbo` is the bound itself whatever beta."""
@@ -31,8 +29,7 @@ def elbo(log_px: Tensor, kl: Tensor, beta: float | Tensor = 1.0, *, reduction: s
     float32, float64 where any operand is. TypeError for tensors that are not floating, ValueError for shapes that do
     not broadcast, operands on different devices, a beta with dimensions, and an unknown reduction.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of 'mean', 'sum', 'none', got {reduction!r}")
+    arguments.check_reduction(reduction)
     shape = arguments.operands_shape(("log_px", "kl"), log_px, kl)
     event_ndim = 0 if reduction == "none" else len(shape)
     beta_tensor, beta_value = _beta(beta, log_px, kl)

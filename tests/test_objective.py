@@ -143,8 +143,8 @@ class LinearGaussian:
 
     def log_marginal(self):
         """log N(x; mean, W W^T + var), in numpy."""
-        cov = (self.loading @ self.loading.T + self.var.diag()).numpy()
-        centred = (self.x - self.mean).numpy()
+        cov = (self.loading @ self.loading.T + self.var.diag()).cpu().numpy()
+        centred = (self.x - self.mean).cpu().numpy()
         squares = np.einsum("ni,ij,nj->n", centred, np.linalg.inv(cov), centred)
         return -(squares + np.linalg.slogdet(2 * np.pi * cov)[1]) / 2
 
@@ -187,7 +187,7 @@ def test_the_elbo_of_a_linear_vae_is_its_likelihood(linear_vae, digits):
 
 def test_every_importance_weight_of_a_linear_vae_is_its_likelihood(linear_vae):
     _, model = linear_vae
-    log_weights = model.log_weights(samples=5).numpy()
+    log_weights = model.log_weights(samples=5).cpu().numpy()
     np.testing.assert_allclose(log_weights, np.broadcast_to(model.log_marginal(), log_weights.shape), rtol=1e-11)
     for samples in (1, 2, 5):
         bound = logsumexp(log_weights[:samples], axis=0) - math.log(samples)

@@ -262,6 +262,30 @@ def gaussian_log_prob_backward(grad_log_prob, x, mean, scale, weight, event_ndim
     return _grads(needs, operands, grads, shape, event_ndim)
 
 
+# --- losses in one pass ---
+
+
+def _one_pass(value: Callable, gradient: Callable) -> Callable:
+    """share * the sum over everything, and the gradients of its negative."""
+
+    def call(*args):
+        *arguments, share, needs = args
+        total = value(*arguments) * share
+        grads = gradient(total.new_full((), -share), *arguments, needs)
+        return total, *(grads if isinstance(grads, tuple) else (grads,))
+
+    return call
+
+
+bernoulli_log_prob_one_pass = _one_pass(bernoulli_log_prob, bernoulli_log_prob_backward)
+gaussian_log_prob_one_pass = _one_pass(gaussian_log_prob, gaussian_log_prob_backward)
+
+
+def rescale_(grad: Tensor, upstream: Tensor) -> None:
+    """In place: the gradients of a negative total become those of a total with gradient `upstream`."""
+    grad.mul_(-upstream)
+
+
 # --- both halves ---
 
 

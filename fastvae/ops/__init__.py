@@ -13,6 +13,15 @@ OPERATORS = (
     objective.ELBO,
 )
 
-backends.register(tuple(name for op in OPERATORS for name in (op.name, f"{op.name}_backward")) + ("philox",))
+ONE_PASS = (likelihood.BERNOULLI_LOG_PROB_ONE_PASS, likelihood.GAUSSIAN_LOG_PROB_ONE_PASS)
 
-__all__ = ["OPERATORS", "likelihood", "noise", "objective", "posterior"]
+backends.register(
+    (
+        *(name for op in OPERATORS for name in (op.name, f"{op.name}_backward")),
+        *(op.name for op in ONE_PASS),
+        "rescale_",
+        "philox",
+    )
+)
+
+__all__ = ["ONE_PASS", "OPERATORS", "likelihood", "noise", "objective", "posterior"]

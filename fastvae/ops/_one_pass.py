@@ -39,6 +39,18 @@ class OnePass:
         torch.library.register_fake(f"fastvae::{self.name}", self.fake, lib=library)
 
     @property
+    def tensors(self) -> tuple[str, ...]:
+        return self.of.tensors
+
+    @property
+    def shaped(self) -> int:
+        return self.of.shaped
+
+    @property
+    def event_ndim(self) -> Callable:
+        return self.of.event_ndim
+
+    @property
     def name(self) -> str:
         return f"{self.of.name}_one_pass"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .._shapes import accumulate_dtype, batch_shape, broadcast_shape
 from ._autograd import differentiable
+from ._one_pass import OnePass, total
 from ._operator import SCALE, Operator
 
 
@@ -49,5 +50,11 @@ GAUSSIAN_LOG_PROB = Operator(
     event_ndim=lambda constants: constants[0],
 )
 
+BERNOULLI_LOG_PROB_ONE_PASS = OnePass(BERNOULLI_LOG_PROB)
+GAUSSIAN_LOG_PROB_ONE_PASS = OnePass(GAUSSIAN_LOG_PROB)
+
 bernoulli_log_prob = differentiable(BERNOULLI_LOG_PROB)
 gaussian_log_prob = differentiable(GAUSSIAN_LOG_PROB)
+# (share, arguments...) -> share * the sum over everything
+total_bernoulli_log_prob = total(BERNOULLI_LOG_PROB_ONE_PASS)
+total_gaussian_log_prob = total(GAUSSIAN_LOG_PROB_ONE_PASS)

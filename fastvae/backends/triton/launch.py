@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..._shapes import accumulate_dtype, broadcast_shape
+from ...ops._one_pass import OnePass
 from ...ops._operator import Operator
 from . import interpreting, plan
 from .rows import GRAD_Z, NOISE, WEIGHT, Layout, Operand, sum_parts, walk
@@ -67,10 +68,10 @@ class Prepared(NamedTuple):
     compiled: dict[tuple, Any]  # by device, alignment and constants: what a plan leaves open
 
 
-def kernel(operator: Operator, formula: Formula, backward: bool) -> Callable:
+def kernel(operator: Operator | OnePass, formula: Formula, backward: bool) -> Callable:
     """`operator`, or its backward, as a function of its arguments that launches `formula`."""
     slots = _slots(operator, backward)
-    names = [text.split()[-1] for text in operator.constants.split(", ")]
+    names = [text.split()[-1] for text in operator.constants.split(", ")] + ["needs"] * backward
     plans: dict[tuple, Prepared] = {}
 
     def call(*args):
@@ -79,7 +80,7 @@ def kernel(operator: Operator, formula: Formula, backward: bool) -> Callable:
         function = (formula.function, formula.read(constants), formula.flags(constants))
         key = (
             tuple([t if t is None else (t.shape, t.stride(), t.dtype) for t in tensors]),
-            tuple(args[-1]) if backward else None,
+            tuple(constants.get("needs", ())),
             operator.event_ndim(values),
             constants.get("num_samples"),
             function,
@@ -96,7 +97,7 @@ def kernel(operator: Operator, formula: Formula, backward: bool) -> Callable:
     return call
 
 
-def _slots(operator: Operator, backward: bool) -> Slots:
+def _slots(operator: Operator | OnePass, backward: bool) -> Slots:
     names = [text.split()[-1] for text in operator.tensors]
     grads = len(operator.outputs) if backward else 0
     apart = {name: grads + names.index(name) for name in ("weight", "seed", "eps") if name in names}
@@ -117,7 +118,9 @@ def _slots(operator: Operator, backward: bool) -> Slots:
 # --- once for each combination of shapes and layouts ---
 
 
-def _prepare(operator: Operator, backward: bool, slots: Slots, function: tuple, args: tuple, constants: Constants):
+def _prepare(
+    operator: Operator | OnePass, backward: bool, slots: Slots, function: tuple, args: tuple, constants: Constants
+):
     results = (operator._fake_backward if backward else operator.fake)(*args)
     results = results if isinstance(results, tuple) else (results,)
     grads = len(operator.outputs) if backward else 0
@@ -142,7 +145,8 @@ def _prepare(operator: Operator, backward: bool, slots: Slots, function: tuple, 
     )
     if math.prod(shape) == 0:
         return prepared
-    wanted = args[-1] if backward else [True] * len(results)
+    needs = constants.get("needs", ())
+    wanted = [*[True] * (len(results) - len(needs)), *needs]
     # A result of another shape is summed.
     outputs = [(r.shape == shape, r.stride()) if want else None for r, want in zip(results, wanted, strict=True)]
     call = _Call(
@@ -292,7 +296,7 @@ def _run(prepared: Prepared, slots: Slots, args: tuple, scalars: tuple[float, ..
     if prepared.copies:
         args = _contiguous(slots, prepared.shape, prepared.samples if layout.operands[GRAD_Z.value] else 0, args)
         outputs = [r.contiguous() if r.shape == prepared.shape else r for r in results]
-    with _current(device):
+    with on_device(device):
         _launch(prepared, layout, slots, args, outputs, scalars, sum_scale)
     if prepared.copies:
         for result, output in zip(results, outputs, strict=True):
@@ -301,7 +305,7 @@ def _run(prepared: Prepared, slots: Slots, args: tuple, scalars: tuple[float, ..
     return tuple(results)
 
 
-def _current(device: torch.device):
+def on_device(device: torch.device):
     """Triton launches on the current device."""
     if device.type != "cuda" or device.index == torch.cuda.current_device():
         return contextlib.nullcontext()
@@ -339,7 +343,7 @@ def _launch(prepared, layout: Layout, slots: Slots, args, outputs, scalars, sum_
         total_scale,
         tiling.parts,
         tiling.span,
-        prepared.function,
+        *prepared.function,
         layout,
     )
     _walk(prepared, arguments, (*inputs, *targets, weight, grad_z, eps), baked)

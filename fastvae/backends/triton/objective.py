@@ -10,19 +10,18 @@ from .launch import Constants, Formula, kernel
 
 
 @triton.jit
-def elbo_value(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+def elbo_value(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     """loss = beta KL - log p(x|z) (Higgins et al. 2017, eq. 4); the ELBO itself has beta = 1."""
     log_px, kl, beta = values
     return tl.fma(scalars[0] * beta, kl, -log_px), log_px - kl, log_px, kl
 
 
 @triton.jit
-def elbo_gradient(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+def elbo_gradient(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     grad_loss, grad_elbo, grad_log_likelihood, grad_kl, _log_px, kl, beta = values
-    share = scalars[1]
-    of_log_px = share * (grad_elbo + grad_log_likelihood - grad_loss)
-    of_kl = share * (scalars[0] * beta * grad_loss + grad_kl - grad_elbo)
-    return of_log_px, of_kl, share * scalars[0] * kl * grad_loss
+    of_log_px = scalars[1] * (grad_elbo + grad_log_likelihood - grad_loss)
+    of_kl = scalars[1] * (scalars[0] * beta * grad_loss + grad_kl - grad_elbo)
+    return of_log_px, of_kl, scalars[1] * kl * (scalars[0] * grad_loss)
 
 
 # --- operators ---

@@ -1,7 +1,8 @@
 """q(z|x): how the second parameter is read, samples, and KL divergences, element by element.
 
-A formula takes the values of its inputs, its scalars, how the scale is read, and its options; it returns its results.
-Scalars begin with those of the reading: scale_eps and the two bounds of what it clamps.
+A formula takes the values of its inputs, its scalars, how the scale is read, and its flags; it returns its results.
+Scalars begin with those of the reading: scale_eps and the two bounds of what it clamps. They are never given a name: in
+float64 they are constants, which a name would round to float32.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from .launch import Constants, Formula, kernel
 @triton.jit
 def _clamp(value, slope, scalars, CLAMPED: tl.constexpr):
     if CLAMPED:
-        _scale_eps, lo, hi = scalars[0], scalars[1], scalars[2]
-        below, above = value < lo, value > hi
-        return tl.where(below, lo, tl.where(above, hi, value)), tl.where(below | above, 0.0, slope)
+        below, above = value < scalars[1], value > scalars[2]
+        value = tl.where(below, scalars[1], tl.where(above, scalars[2], value))
+        return value, tl.where(below | above, 0.0, slope)
     else:
         return value, slope
 
@@ -86,18 +87,18 @@ def std_of_softplus(p, scalars, CLAMPED: tl.constexpr):
 
 
 @triton.jit
-def rsample_value(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+def rsample_value(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     """z = mean + std * eps (Kingma & Welling 2014, eq. 9)."""
     mean, scale, eps = values
-    _log_var, std_, _inv, _minus_1, _kl, _slope = READ(scale, scalars, OPTIONS[0])
+    _log_var, std_, _inv, _minus_1, _kl, _slope = READ(scale, scalars, FLAGS[0])
     return (tl.fma(std_, eps, mean),)
 
 
 @triton.jit
-def rsample_gradient(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+def rsample_gradient(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     """`grad` and `grad_eps` are sums over the samples of grad_z and of grad_z * eps."""
     _mean, scale, grad, grad_eps = values
-    _log_var, std_, _inv, _minus_1, _kl, slope = READ(scale, scalars, OPTIONS[0])
+    _log_var, std_, _inv, _minus_1, _kl, slope = READ(scale, scalars, FLAGS[0])
     # A closed clamp is a zero gradient whatever the noise, an infinite std included.
     return grad, tl.where(slope == 0.0, 0.0, grad_eps * (0.5 * std_ * slope))
 
@@ -113,21 +114,21 @@ def _above_floor(grad, kl, scalars, FLOORED: tl.constexpr):
 
 
 @triton.jit
-def kl_standard_normal_value(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+def kl_standard_normal_value(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     """(mean^2 + var - 1 - log var) / 2 (Kingma & Welling 2014, appendix B)."""
     mean, scale = values
-    _log_var, _std, _inv, _minus_1, kl, _slope = READ(scale, scalars, OPTIONS[0])
-    return (_floored(0.5 * tl.fma(mean, mean, kl), scalars, OPTIONS[1]),)
+    _log_var, _std, _inv, _minus_1, kl, _slope = READ(scale, scalars, FLAGS[0])
+    return (_floored(0.5 * tl.fma(mean, mean, kl), scalars, FLAGS[1]),)
 
 
 @triton.jit
-def kl_standard_normal_gradient(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+def kl_standard_normal_gradient(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     grad, mean, scale = values
-    _log_var, _std, _inv, minus_1, kl, slope = READ(scale, scalars, OPTIONS[0])
+    _log_var, _std, _inv, minus_1, kl, slope = READ(scale, scalars, FLAGS[0])
     kl = 0.5 * tl.fma(mean, mean, kl)
-    grad_mean = _above_floor(grad * mean, kl, scalars, OPTIONS[1])
+    grad_mean = _above_floor(grad * mean, kl, scalars, FLAGS[1])
     grad_scale = tl.where(slope == 0.0, 0.0, grad * (0.5 * minus_1 * slope))
-    return grad_mean, _above_floor(grad_scale, kl, scalars, OPTIONS[1])
+    return grad_mean, _above_floor(grad_scale, kl, scalars, FLAGS[1])
 
 
 @triton.jit
@@ -145,42 +146,42 @@ def _var_ratio(q, p, READ: tl.constexpr):
 
 
 @triton.jit
-def kl_normal_value(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+def kl_normal_value(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     """(((mean_q - mean_p) / std_p)^2 + r - 1 - log r) / 2 with r = var_q / var_p."""
     mean_q, scale_q, mean_p, scale_p = values
-    q, p = READ(scale_q, scalars, OPTIONS[0]), READ(scale_p, scalars, OPTIONS[0])
+    q, p = READ(scale_q, scalars, FLAGS[0]), READ(scale_p, scalars, FLAGS[0])
     _minus_1, kl = _var_ratio(q, p, READ)
     distance = (mean_q - mean_p) * p[2]
-    return (_floored(0.5 * tl.fma(distance, distance, kl), scalars, OPTIONS[1]),)
+    return (_floored(0.5 * tl.fma(distance, distance, kl), scalars, FLAGS[1]),)
 
 
 @triton.jit
-def kl_normal_gradient(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+def kl_normal_gradient(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     grad, mean_q, scale_q, mean_p, scale_p = values
-    q, p = READ(scale_q, scalars, OPTIONS[0]), READ(scale_p, scalars, OPTIONS[0])
+    q, p = READ(scale_q, scalars, FLAGS[0]), READ(scale_p, scalars, FLAGS[0])
     minus_1, kl = _var_ratio(q, p, READ)
     distance = (mean_q - mean_p) * p[2]
     kl = 0.5 * tl.fma(distance, distance, kl)
-    mean = _above_floor(grad * (distance * p[2]), kl, scalars, OPTIONS[1])
+    mean = _above_floor(grad * (distance * p[2]), kl, scalars, FLAGS[1])
     scale_q = tl.where(q[5] == 0.0, 0.0, grad * (0.5 * minus_1 * q[5]))
     scale_p = tl.where(p[5] == 0.0, 0.0, grad * (-0.5 * tl.fma(distance, distance, minus_1) * p[5]))
-    scale_q = _above_floor(scale_q, kl, scalars, OPTIONS[1])
-    return mean, scale_q, -mean, _above_floor(scale_p, kl, scalars, OPTIONS[1])
+    scale_q = _above_floor(scale_q, kl, scalars, FLAGS[1])
+    return mean, scale_q, -mean, _above_floor(scale_p, kl, scalars, FLAGS[1])
 
 
 @triton.jit
-def rsample_kl_value(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+def rsample_kl_value(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     mean, scale, eps = values
-    z = rsample_value((mean, scale, eps), scalars, READ, OPTIONS)
-    kl = kl_standard_normal_value((mean, scale), scalars, READ, OPTIONS)
+    z = rsample_value((mean, scale, eps), scalars, READ, FLAGS)
+    kl = kl_standard_normal_value((mean, scale), scalars, READ, FLAGS)
     return z[0], kl[0]
 
 
 @triton.jit
-def rsample_kl_gradient(values, scalars, READ: tl.constexpr, OPTIONS: tl.constexpr):
+def rsample_kl_gradient(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     grad_kl, mean, scale, grad, grad_eps = values
-    of_z = rsample_gradient((mean, scale, grad, grad_eps), scalars, READ, OPTIONS)
-    of_kl = kl_standard_normal_gradient((grad_kl, mean, scale), scalars, READ, OPTIONS)
+    of_z = rsample_gradient((mean, scale, grad, grad_eps), scalars, READ, FLAGS)
+    of_kl = kl_standard_normal_gradient((grad_kl, mean, scale), scalars, READ, FLAGS)
     return of_z[0] + of_kl[0], of_z[1] + of_kl[1]
 
 

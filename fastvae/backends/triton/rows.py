@@ -192,13 +192,22 @@ def _rounded(x, DTYPE: tl.constexpr):
 
 
 @triton.jit
-def _tile(tensors, noise, space, scalars, row, start, FUNCTION: tl.constexpr, L: tl.constexpr, EDGE: tl.constexpr):
+def _tile(
+    tensors,
+    noise,
+    space,
+    scalars,
+    row,
+    start,
+    FORMULA: tl.constexpr,
+    READ: tl.constexpr,
+    FLAGS: tl.constexpr,
+    L: tl.constexpr,
+    EDGE: tl.constexpr,
+):
     """Store a tile of each output that has its shape; return the terms of those that are summed."""
     ROWS: tl.constexpr = L.rows
     COLS: tl.constexpr = L.cols
-    FORMULA: tl.constexpr = FUNCTION[0]
-    READ: tl.constexpr = FUNCTION[1]
-    OPTIONS: tl.constexpr = FUNCTION[2]
     _inputs, outputs, weight_pointer, _grad_z, _samples = tensors
     place = _place(row, start, space, L, EDGE)
     inside = place[5]
@@ -207,7 +216,7 @@ def _tile(tensors, noise, space, scalars, row, start, FUNCTION: tl.constexpr, L:
     if L.operands[WEIGHT] is not None:
         weight = _load(weight_pointer, WEIGHT, space, place, L, EDGE)
         values = _without_dead(values, weight, L)
-    results = FORMULA(values, scalars, READ, OPTIONS)
+    results = FORMULA(values, scalars, READ, FLAGS)
     terms = ()
     for i in tl.static_range(len(outputs)):
         if L.operands[L.num_inputs + i] is not None:
@@ -260,8 +269,21 @@ def _nothing(L: tl.constexpr):
 
 
 @triton.jit
-def walk(tensors, noise, space, scalars, sum_scale, parts, span, FUNCTION: tl.constexpr, L: tl.constexpr):
-    """tensors: inputs, outputs, weight, gradient of the samples, their number; noise: seed, given noise, elements of one
+def walk(
+    tensors,
+    noise,
+    space,
+    scalars,
+    sum_scale,
+    parts,
+    span,
+    FORMULA: tl.constexpr,
+    READ: tl.constexpr,
+    FLAGS: tl.constexpr,
+    L: tl.constexpr,
+):
+    """FORMULA and what it reads the scale by stand alone, since Triton's cache on disk knows the source of no function
+    within a tuple. tensors: inputs, outputs, weight, gradient of the samples, their number; noise: seed, given noise, elements of one
     sample in the stream, in the given noise and in the gradient; space: rows, cols, inner rows, inner cols, and strides.
     """
     ROWS: tl.constexpr = L.rows
@@ -270,7 +292,7 @@ def walk(tensors, noise, space, scalars, sum_scale, parts, span, FUNCTION: tl.co
     if L.whole_rows:
         rows = program * ROWS + tl.arange(0, ROWS)
         row = rows[:, None].to(tl.int64) if L.wide else rows[:, None]
-        terms = _tile(tensors, noise, space, scalars, row, 0, FUNCTION, L, not L.full_cols)
+        terms = _tile(tensors, noise, space, scalars, row, 0, FORMULA, READ, FLAGS, L, not L.full_cols)
         _store_sums(tensors, terms, sum_scale, rows, rows < space[0][0], L)
     else:
         part = program % parts
@@ -284,19 +306,23 @@ def walk(tensors, noise, space, scalars, sum_scale, parts, span, FUNCTION: tl.co
         totals = _nothing(L)
         for start in range(part * span, tl.minimum(part * span + span, end), COLS):
             if L.full_cols:
-                totals = _add(totals, _tile(tensors, noise, space, scalars, row, start, FUNCTION, L, False))
+                totals = _add(totals, _tile(tensors, noise, space, scalars, row, start, FORMULA, READ, FLAGS, L, False))
             else:
                 inner = (start >= shift) & (start + COLS <= end)
                 if L.sums:
                     if inner:
-                        totals = _add(totals, _tile(tensors, noise, space, scalars, row, start, FUNCTION, L, False))
+                        totals = _add(
+                            totals, _tile(tensors, noise, space, scalars, row, start, FORMULA, READ, FLAGS, L, False)
+                        )
                     else:
-                        totals = _add(totals, _tile(tensors, noise, space, scalars, row, start, FUNCTION, L, True))
+                        totals = _add(
+                            totals, _tile(tensors, noise, space, scalars, row, start, FORMULA, READ, FLAGS, L, True)
+                        )
                 else:  # Triton carries no empty tuple out of a branch
                     if inner:
-                        _tile(tensors, noise, space, scalars, row, start, FUNCTION, L, False)
+                        _tile(tensors, noise, space, scalars, row, start, FORMULA, READ, FLAGS, L, False)
                     else:
-                        _tile(tensors, noise, space, scalars, row, start, FUNCTION, L, True)
+                        _tile(tensors, noise, space, scalars, row, start, FORMULA, READ, FLAGS, L, True)
         _store_sums(tensors, totals, sum_scale, program + tl.arange(0, 1), tl.full([1], 1, tl.int1), L)
 
 
