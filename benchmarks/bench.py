@@ -1,0 +1,163 @@
+"""The measuring itself: one experiment at a time, its variants verified, timed in turns, and probed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastvae import cuda_timing
+from fastvae.timing import Call, WallMeter, alternate
+
+from . import experiments, training
+from .cases import Case
+from .experiments import Bound, Experiment, FloorExperiment, OperatorExperiment
+from .probes import Gauge, kernels, peak_bytes
+from .training import TrainingCase, TrainingExperiment
+from .workload import WrongVariantError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Rounds fill `seconds` for each case, within bounds."""
+
+    seconds: float
+    least: int
+    most: int
+    energy_seconds: float
+
+    def rounds(self, round_seconds: float) -> int:
+        return min(self.most, max(self.least, int(self.seconds / round_seconds)))
+
+
+BUDGETS = {
+    "quick": Budget(seconds=0.8, least=9, most=36, energy_seconds=0.2),
+    "full": Budget(seconds=2.0, least=16, most=64, energy_seconds=0.5),
+}
+
+# Seconds, from runs on two CPU cores and on one H200's host; the bar corrects them as it goes.
+COMPILE_SECONDS = {"cpu": 6.0, "cuda": 6.0}
+TRAINING_COMPILE_SECONDS = {"cpu": 14.0, "cuda": 15.0}
+VARIANT_SECONDS = 0.25  # verifying, warming, probing
+
+AnyCase = Case | Bound | TrainingCase
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A variant's samples and fields; or, in `wrong`, why it has none."""
+
+    seconds: tuple[float, ...] = ()
+    info: Mapping[str, Any] | None = None
+    wrong: str | None = None
+
+
+def variant_names(case: AnyCase, suite: str, device: str) -> list[str]:
+    if isinstance(case, Bound):
+        return [case.name]
+    if isinstance(case, TrainingCase):
+        return training.names(device)
+    return experiments.operator_names(case, suite, device)
+
+
+def estimate(case: AnyCase, names: Sequence[str], first: bool, suite: str, device: str) -> float:
+    """Seconds that a case will take; `first` of its work, it waits for the compiler."""
+    compiled = sum(not name.endswith("eager") and _is_compiled(name) for name in names)
+    each = (TRAINING_COMPILE_SECONDS if isinstance(case, TrainingCase) else COMPILE_SECONDS)[device]
+    return BUDGETS[suite].seconds * 1.2 + VARIANT_SECONDS * len(names) + (compiled * each if first else 0.0)
+
+
+def _is_compiled(name: str) -> bool:
+    return name.split(", ")[-1] in ("compiled", "reduce-overhead", "max-autotune")
+
+
+class Bench:
+    """Holds one experiment, the current one, and the outcomes of its current case."""
+
+    def __init__(self, device: str, suite: str, compiler: str = "inductor") -> None:
+        self.device, self.suite, self.compiler, self.budget = device, suite, compiler, BUDGETS[suite]
+        self.gauge = Gauge(device)
+        self.cuda = cuda_timing.CudaDevice(torch.device("cuda", torch.cuda.current_device())) if _cuda(device) else None
+        self._work: tuple | None = None
+        self._experiment: Experiment | None = None
+        self._measured: tuple[str, dict[str, Outcome]] = ("", {})
+
+    def verify(self, case: AnyCase, name: str) -> str | None:
+        """What is wrong with a variant, without timing it."""
+        try:
+            self._experiment_of(case).call(name, case).once()
+        except WrongVariantError as error:
+            return str(error)
+        return None
+
+    def outcome(self, case: AnyCase, name: str, names: Sequence[str]) -> Outcome:
+        """Of variant `name`; the case's `names` are timed in turns when the first of them is asked for."""
+        if self._measured[0] != str(case):
+            self._measured = str(case), self._measure(case, names)
+        return self._measured[1][name]
+
+    def _experiment_of(self, case: AnyCase) -> Experiment:
+        if self._work != case.work:
+            self._experiment, self._work = None, case.work  # frees the last one's memory first
+            torch._dynamo.reset()
+            torch.manual_seed(0)
+            self._experiment = self._make(case)
+        assert self._experiment is not None
+        return self._experiment
+
+    def _make(self, case: AnyCase) -> Experiment:
+        if isinstance(case, Bound):
+            return FloorExperiment(case, self.device)
+        if isinstance(case, TrainingCase):
+            return TrainingExperiment(case, self.device, self.compiler)
+        return OperatorExperiment(case, self.device, self.compiler, 0 if self.cuda is None else self.cuda.l2_bytes)
+
+    def _measure(self, case: AnyCase, names: Sequence[str]) -> dict[str, Outcome]:
+        experiment, calls, outcomes = self._experiment_of(case), {}, {}
+        for name in names:
+            try:
+                calls[name] = experiment.call(name, case)
+            except WrongVariantError as error:
+                outcomes[name] = Outcome(wrong=str(error))
+        if not calls:
+            return outcomes
+        meters = {name: self._meter(call, experiment.sets) for name, call in calls.items()}
+        rounds = self.budget.rounds(sum(meter.sample_seconds for meter in meters.values()))
+        samples = alternate(meters, range(rounds))
+        derived = experiment.derived(samples)
+        for name, meter in meters.items():
+            probed = self._probe(calls[name], meter, experiment)
+            facts = {**experiment.info(name, case), **probed, **derived.get(name, {})}
+            outcomes[name] = Outcome(tuple(samples[name]), self._info(case, name, facts, samples[name]))
+        return outcomes
+
+    def _meter(self, call: Call, sets: int):
+        return WallMeter(call) if self.cuda is None else cuda_timing.meter(self.cuda, call, sets)
+
+    def _probe(self, call: Call, meter, experiment: Experiment) -> dict[str, Any]:
+        facts = {"calls_per_sample": meter.calls}
+        if self.cuda is None:
+            return facts
+        return {
+            **facts,
+            "clock": "graph" if call.captured else "stream",
+            "input_sets": experiment.sets,
+            "cold": experiment.cold,
+            "peak_bytes": peak_bytes(call, self.device),
+            "kernels": kernels(call, self.device),
+            "launch_seconds": cuda_timing.launch_seconds(self.cuda, call, experiment.sets),
+            **self.gauge.spend(meter, meter.calls * getattr(meter, "replays", 1), self.budget.energy_seconds),
+        }
+
+    def _info(self, case: AnyCase, name: str, facts: dict[str, Any], samples: Sequence[float]) -> dict[str, Any]:
+        p20, middle, p80 = (float(p) for p in np.percentile(samples, (20, 50, 80)))
+        speed = {"gb_per_s": facts["bytes"] / middle / 1e9} if "bytes" in facts else {}
+        known = {key: value for key, value in {**facts, **speed}.items() if value is not None}
+        return {"case": str(case), "variant": name, **known, "p20": p20, "p80": p80}
+
+
+def _cuda(device: str) -> bool:
+    return device == "cuda"

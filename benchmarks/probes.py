@@ -1,0 +1,146 @@
+"""What a call takes besides time: memory, kernels, energy. None where the machine cannot tell."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastvae.timing import Call
+
+ENERGY_SECONDS = 0.5  # the counter moves some ten times in a second
+
+
+def saved_bytes(forward: Callable[[], object], inputs: Iterable[Tensor]) -> int:
+    """Storage that a forward pass keeps for its backward, the inputs themselves not counted."""
+    known = {t.untyped_storage().data_ptr() for t in inputs}
+    kept: dict[int, int] = {}
+
+    def pack(t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        result = forward()
+    del result  # until here: a freed address would be counted once for two tensors
+    return sum(kept.values())
+
+
+def peak_bytes(call: Call, device: str) -> int | None:
+    """The most memory allocated during a call, above what was there before it."""
+    if device != "cuda":
+        return None
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    result = call.once()
+    torch.cuda.synchronize()
+    del result
+    return torch.cuda.max_memory_allocated() - before
+
+
+def kernels(call: Call, device: str) -> int | None:
+    """What a call launches on the GPU, copies and fills included."""
+    if device != "cuda":
+        return None
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    with call.context():
+        state = call.state(0)
+        torch.cuda.synchronize()
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+            call.run(0, state)
+            torch.cuda.synchronize()
+    events = (event for event in profiler.events() or () if event.device_type == DeviceType.CUDA)
+    return sum(not getattr(event, "is_user_annotation", False) for event in events)
+
+
+class Gauge:
+    """Energy, clocks, temperature and throttling of one NVIDIA GPU through NVML; says nothing where there is none."""
+
+    def __init__(self, device: str) -> None:
+        self._nvml, self._handle = _nvml_handle() if device == "cuda" else (None, None)
+
+    def __bool__(self) -> bool:
+        return self._handle is not None
+
+    @property
+    def driver(self) -> str | None:
+        return self._ask(lambda nvml, _: _text(nvml.nvmlSystemGetDriverVersion()))
+
+    @property
+    def power_limit(self) -> float | None:
+        milliwatts = self._ask(lambda nvml, handle: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
+        return None if milliwatts is None else milliwatts / 1e3
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "sm_mhz": self._ask(lambda nvml, handle: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
+            "memory_mhz": self._ask(lambda nvml, handle: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),
+            "celsius": self._ask(lambda nvml, h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU)),
+            "throttle_reasons": self._ask(_throttle_reasons),
+        }
+
+    def spend(self, sample: Callable[[], float], calls: int, seconds: float = ENERGY_SECONDS) -> dict[str, Any]:
+        """Joules for one call and mean watts while `sample`, which makes `calls` calls, fills `seconds`; the state at
+        the end."""
+        before = self._energy()
+        if before is None:
+            return {"energy_joules": None, "power_watts": None, **self.state()}
+        start, samples = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            sample()
+            samples += 1
+        state = self.state()  # before the device rests
+        joules, spent = (self._energy() or before) - before, time.perf_counter() - start
+        return {"energy_joules": joules / (samples * calls), "power_watts": joules / spent, **state}
+
+    def _energy(self) -> float | None:
+        millijoules = self._ask(lambda nvml, handle: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+        return None if millijoules is None else millijoules / 1e3
+
+    def _ask(self, question: Callable[[Any, Any], Any]) -> Any:
+        if self._handle is None:
+            return None
+        with contextlib.suppress(self._nvml.NVMLError, AttributeError):  # not every board answers every question
+            return question(self._nvml, self._handle)
+        return None
+
+
+def _nvml_handle() -> tuple[Any, Any]:
+    """NVML counts boards, CUDA what CUDA_VISIBLE_DEVICES leaves: they agree on the board's UUID."""
+    try:
+        import pynvml
+    except ImportError:
+        return None, None
+    with contextlib.suppress(pynvml.NVMLError, AttributeError):
+        pynvml.nvmlInit()
+        uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+        return pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+    return None, None
+
+
+def _throttle_reasons(nvml: Any, handle: Any) -> list[str]:
+    """Whatever holds the clocks down, but for having nothing to do; newer NVMLs call them event reasons."""
+    new = hasattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons")
+    ask = nvml.nvmlDeviceGetCurrentClocksEventReasons if new else nvml.nvmlDeviceGetCurrentClocksThrottleReasons
+    bits = ask(handle)
+    return sorted({name for name, bit in _reasons(nvml) if bits & bit and name not in ("GpuIdle", "None", "All")})
+
+
+def _reasons(nvml: Any) -> Iterator[tuple[str, int]]:
+    for prefix in ("nvmlClocksEventReason", "nvmlClocksThrottleReason"):
+        for name in vars(nvml):
+            if name.startswith(prefix) and isinstance(getattr(nvml, name), int):
+                yield name.removeprefix(prefix), getattr(nvml, name)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
