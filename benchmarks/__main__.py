@@ -53,13 +53,14 @@ def measure(report: Path, table: Path | None, options: Sequence[str]) -> int:
     if table is not None:
         _write(table, text)
     print(f"\n{text}\nwritten: {report}{'' if table is None else f', {table}'}")
-    return 130 if status == INTERRUPTED else status
+    return 130 if status == INTERRUPTED else min(status, 2)
 
 
 def _arguments(raw: Path) -> list[str]:
     return [
         str(Path(__file__).parent),
         "-q",
+        "-pno:randomly",  # the order is that of measuring
         "--no-header",
         "--no-summary",
         "--capture=no",

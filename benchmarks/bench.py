@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,11 +63,15 @@ def variant_names(case: AnyCase, suite: str, device: str) -> list[str]:
     return experiments.operator_names(case, suite, device)
 
 
-def estimate(case: AnyCase, names: Sequence[str], first: bool, suite: str, device: str) -> float:
+def budget(suite: str, seconds: float | None = None) -> Budget:
+    return BUDGETS[suite] if seconds is None else replace(BUDGETS[suite], seconds=seconds)
+
+
+def estimate(case: AnyCase, names: Sequence[str], first: bool, budget: Budget, device: str) -> float:
     """Seconds that a case will take; `first` of its work, it waits for the compiler."""
     compiled = sum(not name.endswith("eager") and _is_compiled(name) for name in names)
     each = (TRAINING_COMPILE_SECONDS if isinstance(case, TrainingCase) else COMPILE_SECONDS)[device]
-    return BUDGETS[suite].seconds * 1.2 + VARIANT_SECONDS * len(names) + (compiled * each if first else 0.0)
+    return budget.seconds * 1.2 + VARIANT_SECONDS * len(names) + (compiled * each if first else 0.0)
 
 
 def _is_compiled(name: str) -> bool:
@@ -77,10 +81,10 @@ def _is_compiled(name: str) -> bool:
 class Bench:
     """Holds one experiment, the current one, and the outcomes of its current case."""
 
-    def __init__(self, device: str, suite: str, compiler: str = "inductor") -> None:
-        self.device, self.suite, self.compiler, self.budget = device, suite, compiler, BUDGETS[suite]
+    def __init__(self, device: str, budget: Budget, compiler: str = "inductor") -> None:
+        self.device, self.budget, self.compiler = device, budget, compiler
         self.gauge = Gauge(device)
-        self.cuda = cuda_timing.CudaDevice(torch.device("cuda", torch.cuda.current_device())) if _cuda(device) else None
+        self.cuda = _cuda() if device == "cuda" else None
         self._work: tuple | None = None
         self._experiment: Experiment | None = None
         self._measured: tuple[str, dict[str, Outcome]] = ("", {})
@@ -159,5 +163,5 @@ class Bench:
         return {"case": str(case), "variant": name, **known, "p20": p20, "p80": p80}
 
 
-def _cuda(device: str) -> bool:
-    return device == "cuda"
+def _cuda() -> cuda_timing.CudaDevice:
+    return cuda_timing.CudaDevice(torch.device("cuda", torch.cuda.current_device()))

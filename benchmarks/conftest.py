@@ -31,6 +31,7 @@ def pytest_addoption(parser):
     group.addoption("--threads", type=int, default=2, help="CPU threads for torch and fastvae")
     group.addoption("--suite", choices=BUDGETS, default="full", help="which cases, and how long for each")
     group.addoption("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where tensors live")
+    group.addoption("--seconds", type=float, help="how long the variants of a case are timed, instead of the suite's")
     group.addoption("--compiler", default="inductor", help="torch.compile's backend, for tests")
 
 
@@ -86,9 +87,10 @@ def _plan(config, items) -> dict[str, tuple[list[str], float]]:
     for item in items:
         case, name = item.callspec.params["case"], item.callspec.params["variant"]
         cases.setdefault(str(case), (case, []))[1].append(name)
-    suite, device, works, plan = config.getoption("--suite"), config.stash[_DEVICE], set(), {}
+    budget = benches.budget(config.getoption("--suite"), config.getoption("--seconds"))
+    device, works, plan = config.stash[_DEVICE], set(), {}
     for key, (case, names) in cases.items():
-        plan[key] = names, benches.estimate(case, names, case.work not in works, suite, device)
+        plan[key] = names, benches.estimate(case, names, case.work not in works, budget, device)
         works.add(case.work)
     return plan
 
@@ -98,7 +100,8 @@ def bench(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.config.getoption("--threads"))
     option = request.config.getoption
-    yield Bench(request.config.stash[_DEVICE], option("--suite"), option("--compiler"))
+    budget = benches.budget(option("--suite"), option("--seconds"))
+    yield Bench(request.config.stash[_DEVICE], budget, option("--compiler"))
     torch.set_num_threads(before)
 
 

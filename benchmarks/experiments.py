@@ -113,7 +113,10 @@ class Identity(torch.autograd.Function):
 
 
 # One operation through the same calls as a case: a function of Python's, as fastvae's are, and one of torch's own.
-ENGINE = {"an autograd.Function that does nothing": Identity.apply, "torch.neg": torch.neg}
+ENGINE = {
+    "autograd.Function": (Identity.apply, "an autograd.Function that does nothing"),
+    "torch.neg": (torch.neg, "torch.neg"),
+}
 
 
 @dataclass(frozen=True)
@@ -149,16 +152,16 @@ class FloorExperiment:
         return Call(lambda i, _: target.copy_(source))
 
     def _engine(self, name: str) -> Call:
-        function = ENGINE[name]
+        function, _ = ENGINE[name]
         x = torch.randn(SMALL, device=self.device, requires_grad=True)
         grads = [torch.randn(SMALL, device=self.device)]
         return Call(lambda i, _: torch.autograd.grad((function(x),), (x,), grads), captured=False)
 
     def info(self, name: str, case: Bound) -> dict[str, Any]:
-        what = f"forward + backward of {name}, fp32 {SMALL[0]}x{SMALL[1]}"
-        copied = COPY_BYTES[self.device]
-        facts = {"bytes": 2 * copied, "what": f"copy of {copied // 2**20} MiB, bytes read + written"}
-        return {"kind": "floor", "role": FLOOR, **(facts if name == "copy" else {"what": what})}
+        common, copied = {"kind": "floor", "role": FLOOR}, COPY_BYTES[self.device]
+        if name == "copy":
+            return {**common, "bytes": 2 * copied, "what": f"copy of {copied // 2**20} MiB, bytes read + written"}
+        return {**common, "what": f"forward + backward of {ENGINE[name][1]}, fp32 {SMALL[0]}x{SMALL[1]}"}
 
     def derived(self, samples: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
         return {}

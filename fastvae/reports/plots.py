@@ -73,7 +73,8 @@ def speedup(report: Report) -> Figure | None:
             heights = [variants[rival].median / _fused(variants) if rival in variants else 0.0 for variants in cases]
             axis.bar(np.arange(len(cases)) + offset, heights, 0.8 / len(rivals), label=rival, color=_colour(rival))
         axis.axhline(1, color=COLOURS["native"], lw=1)
-        axis.set_yscale("log")
+        axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.set_title(operator)
         axis.set_xticks(range(len(cases)), [_size(variants) for variants in cases], rotation=45, ha="right", fontsize=7)
 
@@ -96,7 +97,7 @@ def memory(reports: Sequence[Report]) -> Figure | None:
                         *zip(*points, strict=True), line, label=variant, color=_colour(variant), marker="o", ms=3
                     )
         axis.set(title=operator, xlabel="elements")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(bottom=-0.03 * axis.get_ylim()[1])  # what saves nothing lies on 0, in sight
 
     title = f"Memory {what}, {DIRECTION}, {DTYPE}{_whose(reports)}"
     return _panels(_operators(reports[0]), draw, title, "bytes per element")
@@ -156,6 +157,9 @@ def ratios(comparison: Comparison) -> Figure | None:
     axis.set_yticks(places, [f"{row.after.case} {row.after.variant}" for row in rows], fontsize=6)
     axis.set_ylim(-1, len(rows))
     axis.set(title="Time after / before: grey is noise, red slower, green faster", xlabel="ratio, 99 % interval")
+    axis.set_xscale("log", base=2)
+    axis.set_xlim(min(0.8, found.min() / 1.2), max(1.25, found.max() * 1.2))  # a wild interval may leave the picture
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.grid(axis="x", alpha=0.3)
     return figure
 
@@ -203,8 +207,17 @@ def _by_variant(report: Report, operator: str) -> dict[str, list[Entry]]:
     found: dict[str, list[Entry]] = {}
     for variants in _cases(report, operator):
         for name, entry in variants.items():
-            found.setdefault(name, []).append(entry)
+            if _is_plain(entry):
+                found.setdefault(name, []).append(entry)
     return found
+
+
+def _is_plain(entry: Entry) -> bool:
+    """Whether it may stand on one line with others: bytes instead of floats, or other layouts, are other curves."""
+    return (entry["layout"], entry["target"], entry["samples"]) in (
+        ("contiguous", "float", None),
+        ("packed", "float", None),
+    )
 
 
 def _fused(variants: Mapping[str, Entry]) -> float:
