@@ -70,6 +70,7 @@ def _arguments(raw: Path) -> list[str]:
         "--benchmark-enable",
         "--benchmark-quiet",  # its tables are long; --benchmark-verbose brings them back
         f"--benchmark-json={raw}",
+        f"--benchmark-storage=file://{raw.parent}",  # which it makes, though it stores nothing
         "--override-ini=console_output_style=classic",
     ]
 

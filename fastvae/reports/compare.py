@@ -59,7 +59,7 @@ def compare(before: Report, after: Report) -> Comparison:
         raise ReportError(f"{before.name} and {after.name} have no case in common")
     controls = [(a.case, _log_ratio(a, b)) for a, b in pairs if a.role != FUSED]
     same = before.environment == after.environment
-    floor = noise_floor([log for _, log in controls], same)
+    floor = noise_floor([log for _, log in controls], len(pairs), same)
     beside: dict[str, float] = {}  # by case: how far its own controls moved, which ran in the same rounds
     for case, log in controls if same else ():
         beside[case] = max(beside.get(case, 0.0), abs(log))
