@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def measure(report: Path, table: Path | None, options: Sequence[str]) -> int:
     2 where nothing was measured, 130 after Ctrl-C."""
     import pytest
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Not saving anything")  # said below, in one line
         raw = Path(folder) / "report.json"
         status = int(pytest.main([*_arguments(raw), *options]))
         if not raw.exists():
