@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         return measure(
             options.out / "report.json",
             options.out / "table.md",
-            ["--suite", options.suite, "--device", options.device, f"--threads={options.threads}", *further],
+            [f"--suite={options.suite}", f"--device={options.device}", f"--threads={options.threads}", *further],
         )
     except (OSError, MissingExtraError, document.ReportError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
@@ -40,7 +40,11 @@ def measure(report: Path, table: Path | None, options: Sequence[str]) -> int:
     """Run the suite; what was measured is written, also after Ctrl-C. Returns 0, 1 for a wrong variant of fastvae's,
     2 where nothing was measured, 130 after Ctrl-C."""
     import pytest
+    import torch
 
+    if "--device=cuda" in options and not torch.cuda.is_available():
+        print("benchmarks: --device cuda: this torch sees no GPU", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Not saving anything")  # said below, in one line
         raw = Path(folder) / "report.json"

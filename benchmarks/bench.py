@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastvae import cuda_timing
+from fastvae.cuda_timing import CudaDevice, GraphMeter, StreamMeter, launch_seconds
 from fastvae.timing import Call, WallMeter, alternate
 
 from . import experiments, training
@@ -34,25 +34,35 @@ class Budget:
 
 
 BUDGETS = {
-    "quick": Budget(seconds=0.8, least=9, most=36, energy_seconds=0.2),
-    "full": Budget(seconds=2.0, least=16, most=64, energy_seconds=0.5),
+    "quick": Budget(seconds=0.8, least=9, most=36, energy_seconds=0.1),
+    "full": Budget(seconds=2.0, least=16, most=64, energy_seconds=0.2),
 }
 
-# Seconds, from runs on two CPU cores and on one H200's host; the bar corrects them as it goes.
-COMPILE_SECONDS = {"cpu": 6.0, "cuda": 6.0}
+# Seconds: on the CPU from runs on two cores, on GPUs a guess. The bar corrects them as it goes.
+COMPILE_SECONDS = {"cpu": 6.0, "cuda": 5.0}
 TRAINING_COMPILE_SECONDS = {"cpu": 14.0, "cuda": 15.0}
-VARIANT_SECONDS = 0.25  # verifying, warming, probing
+VARIANT_SECONDS = {"cpu": 0.25, "cuda": 0.9}  # verifying, warming, recording, probing
 
 AnyCase = Case | Bound | TrainingCase
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A variant's samples and fields; or, in `wrong`, why it has none."""
+    """A variant's samples and fields; or, in `wrong`, why it has none, and whether that is the variant's fault."""
 
     seconds: tuple[float, ...] = ()
     info: Mapping[str, Any] | None = None
     wrong: str | None = None
+    fault: bool = True
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A call and its clock."""
+
+    call: Call
+    meter: WallMeter | GraphMeter | StreamMeter
+    clock: str
 
 
 def variant_names(case: AnyCase, suite: str, device: str) -> list[str]:
@@ -71,7 +81,7 @@ def estimate(case: AnyCase, names: Sequence[str], first: bool, budget: Budget, d
     """Seconds that a case will take; `first` of its work, it waits for the compiler."""
     compiled = sum(not name.endswith("eager") and _is_compiled(name) for name in names)
     each = (TRAINING_COMPILE_SECONDS if isinstance(case, TrainingCase) else COMPILE_SECONDS)[device]
-    return budget.seconds * 1.2 + VARIANT_SECONDS * len(names) + (compiled * each if first else 0.0)
+    return budget.seconds * 1.2 + VARIANT_SECONDS[device] * len(names) + (compiled * each if first else 0.0)
 
 
 def _is_compiled(name: str) -> bool:
@@ -89,13 +99,13 @@ class Bench:
         self._experiment: Experiment | None = None
         self._measured: tuple[str, dict[str, Outcome]] = ("", {})
 
-    def verify(self, case: AnyCase, name: str) -> str | None:
+    def verify(self, case: AnyCase, name: str) -> Outcome:
         """What is wrong with a variant, without timing it."""
         try:
             self._experiment_of(case).call(name, case).once()
         except WrongVariantError as error:
-            return str(error)
-        return None
+            return Outcome(wrong=str(error))
+        return Outcome()
 
     def outcome(self, case: AnyCase, name: str, names: Sequence[str]) -> Outcome:
         """Of variant `name`; the case's `names` are timed in turns when the first of them is asked for."""
@@ -105,10 +115,12 @@ class Bench:
 
     def _experiment_of(self, case: AnyCase) -> Experiment:
         if self._work != case.work:
-            self._experiment, self._work = None, case.work  # frees the last one's memory first
+            self._experiment = self._work = None  # frees the last one's memory first
             torch._dynamo.reset()
+            if self.cuda is not None:
+                torch.cuda.empty_cache()
             torch.manual_seed(0)
-            self._experiment = self._make(case)
+            self._experiment, self._work = self._make(case), case.work
         assert self._experiment is not None
         return self._experiment
 
@@ -120,40 +132,53 @@ class Bench:
         return OperatorExperiment(case, self.device, self.compiler, 0 if self.cuda is None else self.cuda.l2_bytes)
 
     def _measure(self, case: AnyCase, names: Sequence[str]) -> dict[str, Outcome]:
-        experiment, calls, outcomes = self._experiment_of(case), {}, {}
+        try:
+            experiment = self._experiment_of(case)
+        except Exception as error:  # a size that this device has no memory for is no end of the others
+            return dict.fromkeys(names, Outcome(wrong=f"cannot be set up: {_line(error)}", fault=False))
+        outcomes: dict[str, Outcome] = {}
+        timed: dict[str, Timed] = {}
         for name in names:
             try:
-                calls[name] = experiment.call(name, case)
+                timed[name] = self._timed(experiment.call(name, case), experiment.sets)
             except WrongVariantError as error:
                 outcomes[name] = Outcome(wrong=str(error))
-        if not calls:
-            return outcomes
-        meters = {name: self._meter(call, experiment.sets) for name, call in calls.items()}
-        rounds = self.budget.rounds(sum(meter.sample_seconds for meter in meters.values()))
-        samples = alternate(meters, range(rounds))
+            except Exception as error:  # whatever a compiler or a driver raises, the other variants are measured
+                outcomes[name] = Outcome(wrong=f"cannot be timed: {_line(error)}")
+        rounds = self.budget.rounds(sum(found.meter.sample_seconds for found in timed.values())) if timed else 0
+        samples = alternate({name: found.meter for name, found in timed.items()}, range(rounds))
         derived = experiment.derived(samples)
-        for name, meter in meters.items():
-            probed = self._probe(calls[name], meter, experiment)
-            facts = {**experiment.info(name, case), **probed, **derived.get(name, {})}
+        for name, found in timed.items():
+            facts = {**experiment.info(name, case), **self._probe(found, experiment), **derived.get(name, {})}
             outcomes[name] = Outcome(tuple(samples[name]), self._info(case, name, facts, samples[name]))
         return outcomes
 
-    def _meter(self, call: Call, sets: int):
-        return WallMeter(call) if self.cuda is None else cuda_timing.meter(self.cuda, call, sets)
-
-    def _probe(self, call: Call, meter, experiment: Experiment) -> dict[str, Any]:
-        facts = {"calls_per_sample": meter.calls}
+    def _timed(self, call: Call, sets: int) -> Timed:
         if self.cuda is None:
+            return Timed(call, WallMeter(call), "wall")
+        if call.captured:
+            try:
+                return Timed(call, GraphMeter(self.cuda, call, sets), "graph")
+            except RuntimeError as error:  # what cannot be recorded is launched, and the report says so
+                return Timed(call, StreamMeter(self.cuda, call, sets), f"stream, not recorded: {_line(error)}")
+        return Timed(call, StreamMeter(self.cuda, call, sets), "stream")
+
+    def _probe(self, timed: Timed, experiment: Experiment) -> dict[str, Any]:
+        call, meter = timed.call, timed.meter
+        facts = {"clock": timed.clock, "calls_per_sample": meter.calls}
+        if self.cuda is None or isinstance(meter, WallMeter):
             return facts
+        spent = self.gauge.spend(meter, meter.calls_made, self.budget.energy_seconds)
+        if call.prepare is not None:
+            spent["energy_joules"] = None  # it is that of what is prepared, too
         return {
             **facts,
-            "clock": "graph" if call.captured else "stream",
             "input_sets": experiment.sets,
             "cold": experiment.cold,
             "peak_bytes": peak_bytes(call, self.device),
             "kernels": kernels(call, self.device),
-            "launch_seconds": cuda_timing.launch_seconds(self.cuda, call, experiment.sets),
-            **self.gauge.spend(meter, meter.calls * getattr(meter, "replays", 1), self.budget.energy_seconds),
+            "launch_seconds": launch_seconds(self.cuda, call, experiment.sets),
+            **spent,
         }
 
     def _info(self, case: AnyCase, name: str, facts: dict[str, Any], samples: Sequence[float]) -> dict[str, Any]:
@@ -163,5 +188,9 @@ class Bench:
         return {"case": str(case), "variant": name, **known, "p20": p20, "p80": p80}
 
 
-def _cuda() -> cuda_timing.CudaDevice:
-    return cuda_timing.CudaDevice(torch.device("cuda", torch.cuda.current_device()))
+def _cuda() -> CudaDevice:
+    return CudaDevice(torch.device("cuda", torch.cuda.current_device()))
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

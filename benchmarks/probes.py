@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastvae.timing import Call
 
-ENERGY_SECONDS = 0.5  # the counter moves some ten times in a second
+COUNTER_SECONDS = 1.0  # a counter of energy that stands still for so long does not count
 
 
 def saved_bytes(forward: Callable[[], object], inputs: Iterable[Tensor]) -> int:
@@ -62,6 +62,12 @@ def kernels(call: Call, device: str) -> int | None:
     return sum(not getattr(event, "is_user_annotation", False) for event in events)
 
 
+class Tick(NamedTuple):
+    joules: float
+    time: float
+    samples: int
+
+
 class Gauge:
     """Energy, clocks, temperature and throttling of one NVIDIA GPU through NVML; says nothing where there is none."""
 
@@ -88,19 +94,32 @@ class Gauge:
             "throttle_reasons": self._ask(_throttle_reasons),
         }
 
-    def spend(self, sample: Callable[[], float], calls: int, seconds: float = ENERGY_SECONDS) -> dict[str, Any]:
-        """Joules for one call and mean watts while `sample`, which makes `calls` calls, fills `seconds`; the state at
-        the end."""
-        before = self._energy()
-        if before is None:
-            return {"energy_joules": None, "power_watts": None, **self.state()}
-        start, samples = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds:
+    def spend(self, sample: Callable[[], object], calls: int, seconds: float) -> dict[str, Any]:
+        """Joules for one call and mean watts over at least `seconds` of `sample`, which makes `calls` calls; the state
+        while it runs. The counter moves some ten times in a second: time begins and ends when it does."""
+        start, end, samples = self._tick(sample), None, 0
+        stop = time.perf_counter() + seconds
+        while start is not None and time.perf_counter() < stop:
             sample()
             samples += 1
+        if start is not None:
+            end = self._tick(sample)
         state = self.state()  # before the device rests
-        joules, spent = (self._energy() or before) - before, time.perf_counter() - start
-        return {"energy_joules": joules / (samples * calls), "power_watts": joules / spent, **state}
+        if start is None or end is None:
+            return {"energy_joules": None, "power_watts": None, **state}
+        joules, samples = end.joules - start.joules, samples + end.samples
+        return {"energy_joules": joules / (samples * calls), "power_watts": joules / (end.time - start.time), **state}
+
+    def _tick(self, sample: Callable[[], object]) -> Tick | None:
+        """Samples until the counter moves; None where it does not."""
+        before, begin, samples = self._energy(), time.perf_counter(), 0
+        while before is not None and time.perf_counter() - begin < COUNTER_SECONDS:
+            sample()
+            samples += 1
+            joules = self._energy()
+            if joules is not None and joules != before:
+                return Tick(joules, time.perf_counter(), samples)
+        return None
 
     def _energy(self) -> float | None:
         millijoules = self._ask(lambda nvml, handle: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))

@@ -23,7 +23,7 @@ L2_MULTIPLE = 3  # input sets together, in L2 caches
 MOST_SETS = 256  # of the smallest cases: they live in the cache wherever they are used
 WARM_SETS = 3
 LEAST_REPLAYS = 3
-LAUNCH_CALLS, LAUNCH_ROUNDS = 20, 9  # few enough that no queue fills and makes the host wait
+LAUNCH_CALLS, LAUNCH_ROUNDS = 4, 21  # few enough that no queue fills and makes the host wait: it holds 1024 launches
 
 
 class Event(Protocol):
@@ -113,6 +113,7 @@ class GraphMeter:
         self.seconds = min(self() for _ in range(2))
         self.replays = max(LEAST_REPLAYS, math.ceil(SAMPLE_SECONDS / (self.seconds * sets)))
         self.sample_seconds = self.seconds * sets * (self.replays + 1)
+        self.calls_made = sets * (self.replays + 1)  # by a sample, the lead included
 
     def __call__(self) -> float:
         lead = self._prepare or self._replay
@@ -139,6 +140,7 @@ class StreamMeter:
         self.seconds = min(self() for _ in range(2))
         self.calls = max(LEAST_REPLAYS, math.ceil(SAMPLE_SECONDS / self.seconds))
         self.sample_seconds = self.seconds * (self.calls + 1)
+        self.calls_made = self.calls + 1
 
     def __call__(self) -> float:
         call, sets = self.call, self.sets

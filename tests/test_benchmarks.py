@@ -77,7 +77,7 @@ def test_variants_agree(case):
 def test_quick_cases_are_right(case):
     measured = Bench("cpu", TINY, compiler="aot_eager")
     for name in bench.variant_names(case, "quick", "cpu"):
-        assert measured.verify(case, name) is None
+        assert measured.verify(case, name).wrong is None
 
 
 @pytest.mark.parametrize("task", training.TASKS, ids=lambda task: task.name)
@@ -85,14 +85,14 @@ def test_objectives_agree(task):
     case = training.TrainingCase(replace(task, batch={"cpu": 4}))
     measured = Bench("cpu", TINY, compiler="aot_eager")
     for name in ("fastvae, eager", "naive, eager", "network, eager", "fastvae, compiled"):
-        assert measured.verify(case, name) is None
+        assert measured.verify(case, name).wrong is None
 
 
 def test_a_wrong_objective_is_found():
     task = training.TASKS[0]
     fused = task.objectives["fastvae"]
     wrong = replace(task, batch={"cpu": 4}, objectives={**task.objectives, "fastvae": lambda m, x: 1.05 * fused(m, x)})
-    assert "the mean loss is off" in Bench("cpu", TINY).verify(training.TrainingCase(wrong), "fastvae, eager")
+    assert "the mean loss is off" in Bench("cpu", TINY).verify(training.TrainingCase(wrong), "fastvae, eager").wrong
 
 
 def test_elbo_share_is_the_step_without_the_networks():
@@ -183,7 +183,7 @@ def test_memory_and_kernels_are_absent_on_the_cpu():
     assert probes.kernels(None, "cpu") is None
     assert not probes.Gauge("cpu")
     assert probes.Gauge("cpu").state() == dict.fromkeys(("sm_mhz", "memory_mhz", "celsius", "throttle_reasons"))
-    assert probes.Gauge("cpu").spend(lambda: 0.0, 1)["energy_joules"] is None
+    assert probes.Gauge("cpu").spend(lambda: 0.0, 1, 0.0)["energy_joules"] is None
 
 
 class FakeNvml:
@@ -195,7 +195,6 @@ class FakeNvml:
         self.millijoules = 0
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802
-        self.millijoules += 3000
         return self.millijoules
 
     def nvmlDeviceGetClockInfo(self, handle, which):  # noqa: N802
@@ -214,8 +213,14 @@ def test_gauge_reads_what_the_board_answers(monkeypatch):
     fake = SimpleNamespace(**{name: value for name, value in names.items() if not name.startswith("__")})
     monkeypatch.setattr(probes, "_nvml_handle", lambda: (fake, object()))
     made = []
-    found = probes.Gauge("cuda").spend(lambda: made.append(1) or 0.0, calls=10, seconds=0.01)
-    assert found["energy_joules"] == pytest.approx(3.0 / (10 * len(made)))
+
+    def sample():
+        made.append(1)
+        nvml.millijoules = 3000 * 2 * (len(made) // 2)  # the counter moves at every other sample
+
+    found = probes.Gauge("cuda").spend(sample, calls=10, seconds=0.0)
+    assert len(made) == 4  # until the counter moved, and until it moved again
+    assert found["energy_joules"] == pytest.approx(3.0 / 10)
     assert found["power_watts"] > 0
     assert (found["sm_mhz"], found["memory_mhz"], found["celsius"]) == (1980, 3201, None)
     assert found["throttle_reasons"] == ["SwPowerCap"]  # being idle is no throttling
@@ -287,6 +292,24 @@ def test_nothing_selected_is_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["benchmarks: nothing was measured"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_without_memory_is_no_end_of_the_others(monkeypatch):
+    def full(*_):
+        raise MemoryError("7 TiB")
+
+    monkeypatch.setattr(bench, "OperatorExperiment", full)
+    measured, names = Bench("cpu", TINY), ["native", "eager"]
+    outcomes = [measured.outcome(Case("rsample", (6, 50), "fp32"), name, names) for name in names]
+    assert all(o.wrong == "cannot be set up: MemoryError: 7 TiB" and not o.fault for o in outcomes)
+    monkeypatch.undo()
+    assert measured.outcome(Case("rsample", (6, 51), "fp32"), "eager", ["eager"]).wrong is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_missing_gpu_is_one_line(tmp_path, capsys):
+    assert main(["--device", "cuda", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines() == ["benchmarks: --device cuda: this torch sees no GPU"]
 
 
 def test_unwritable_directory_is_one_line(tmp_path, capsys):

@@ -226,7 +226,16 @@ def test_report_says_everything_but_samples(capsys, tmp_path):
     found["benchmarks"].append(made_up.entry("MLP", "", [1], "naive, eager", "naive", [1e-3], "training"))
     found["benchmarks"][-1]["extra_info"] |= training
     text = render.report(parsed(found))
-    for wanted in ("broken off", "eager: off", "SwPowerCap", "321 W", "500 mJ", "of it the ELBO", "100 us", "an abacus"):
+    for wanted in (
+        "broken off",
+        "eager: off",
+        "SwPowerCap",
+        "321 W",
+        "500 mJ",
+        "of it the ELBO",
+        "100 us",
+        "an abacus",
+    ):
         assert wanted in text
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from fastvae.cuda_timing import (
+    LAUNCH_ROUNDS,
     LEAST_REPLAYS,
     MOST_SETS,
     GraphMeter,
@@ -157,7 +158,7 @@ def test_context_is_entered_around_captures_and_samples(device):
 def test_launching_is_timed_without_waiting(device):
     assert launch_seconds(device, Call(lambda i, _: None), sets=3) < 1e-4
     waits = len([line for line in device.log if line == "synchronize"])
-    assert waits == 2 * 9  # before and after each round, never between calls
+    assert waits == 2 * LAUNCH_ROUNDS  # before and after each round, never between calls
 
 
 @pytest.mark.parametrize(
