@@ -66,19 +66,22 @@ def pytest_collection_finish(session):
     config.stash[_PLAN] = plan = _plan(config, session.items)
     if config.getoption("--benchmark-enable") and not config.getoption("--collect-only") and plan:
         variants = sum(len(names) for names, _ in plan.values())
-        minutes = sum(seconds for _, seconds in plan.values()) / 60
+        expected = sum(seconds for _, seconds in plan.values())
         suite = config.getoption("--suite")
         print(
             f"suite {suite}: {len(plan)} cases, {variants} variants on {config.stash[_DEVICE]}, "
-            f"{config.getoption('--threads')} threads, about {minutes:.0f} min",
+            f"{config.getoption('--threads')} threads, {_minutes(expected)}",
             file=sys.stderr,
             flush=True,
         )
         quiet = not sys.stderr.isatty()  # a log gets a line now and then
         bar = "{desc:<56} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
-        config.stash[_BAR] = tqdm(
-            total=round(minutes * 60), bar_format=bar, mininterval=10 if quiet else 0.2, ncols=110
-        )
+        every = 10 if quiet else 0.2
+        config.stash[_BAR] = tqdm(total=expected, bar_format=bar, mininterval=every, ncols=110, smoothing=0)
+
+
+def _minutes(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} min" if seconds > 90 else "under two minutes"
 
 
 def _plan(config, items) -> dict[str, tuple[list[str], float]]:
@@ -128,7 +131,7 @@ def _outcome(config, bench: Bench, case, name: str):
         bar.set_description_str(str(case)[:56])
     found = bench.outcome(case, name, names)
     if bar is not None and name == names[-1]:
-        bar.update(min(round(seconds), bar.total - bar.n))
+        bar.update(min(seconds, bar.total - bar.n))
     return found
 
 
