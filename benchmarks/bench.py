@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fastvae.cuda_timing import CudaDevice, GraphMeter, StreamMeter, launch_seconds
+from fastvae.reports.document import FUSED
 from fastvae.timing import Call, WallMeter, alternate
 
 from . import experiments, training
@@ -17,6 +18,7 @@ from .cases import Case
 from .experiments import Bound, Experiment, FloorExperiment, OperatorExperiment
 from .probes import Gauge, kernels, peak_bytes
 from .training import TrainingCase, TrainingExperiment
+from .variants import COMPILERS
 from .workload import WrongVariantError
 
 
@@ -48,12 +50,12 @@ AnyCase = Case | Bound | TrainingCase
 
 @dataclass(frozen=True)
 class Outcome:
-    """A variant's samples and fields; or, in `wrong`, why it has none, and whether that is the variant's fault."""
+    """A variant's samples and fields; or, in `wrong`, why it has none, and whether that is a failure: fastvae's is."""
 
     seconds: tuple[float, ...] = ()
     info: Mapping[str, Any] | None = None
     wrong: str | None = None
-    fault: bool = True
+    failure: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,13 @@ def budget(suite: str, seconds: float | None = None) -> Budget:
 
 def estimate(case: AnyCase, names: Sequence[str], first: bool, budget: Budget, device: str) -> float:
     """Seconds that a case will take; `first` of its work, it waits for the compiler."""
-    compiled = sum(not name.endswith("eager") and _is_compiled(name) for name in names)
+    compiled = sum(map(_is_compiled, names))
     each = (TRAINING_COMPILE_SECONDS if isinstance(case, TrainingCase) else COMPILE_SECONDS)[device]
     return budget.seconds * 1.2 + VARIANT_SECONDS[device] * len(names) + (compiled * each if first else 0.0)
 
 
 def _is_compiled(name: str) -> bool:
-    return name.split(", ")[-1] in ("compiled", "reduce-overhead", "max-autotune")
+    return name.split(", ")[-1] in COMPILERS
 
 
 class Bench:
@@ -101,10 +103,11 @@ class Bench:
 
     def verify(self, case: AnyCase, name: str) -> Outcome:
         """What is wrong with a variant, without timing it."""
+        experiment = self._experiment_of(case)
         try:
-            self._experiment_of(case).call(name, case).once()
+            experiment.call(name, case).once()
         except WrongVariantError as error:
-            return Outcome(wrong=str(error))
+            return Outcome(wrong=str(error), failure=experiment.role(name) == FUSED)
         return Outcome()
 
     def outcome(self, case: AnyCase, name: str, names: Sequence[str]) -> Outcome:
@@ -135,21 +138,21 @@ class Bench:
         try:
             experiment = self._experiment_of(case)
         except Exception as error:  # a size that this device has no memory for is no end of the others
-            return dict.fromkeys(names, Outcome(wrong=f"cannot be set up: {_line(error)}", fault=False))
+            return dict.fromkeys(names, Outcome(wrong=f"cannot be set up: {_line(error)}"))
         outcomes: dict[str, Outcome] = {}
         timed: dict[str, Timed] = {}
         for name in names:
             try:
                 timed[name] = self._timed(experiment.call(name, case), experiment.sets)
-            except WrongVariantError as error:
-                outcomes[name] = Outcome(wrong=str(error))
             except Exception as error:  # whatever a compiler or a driver raises, the other variants are measured
-                outcomes[name] = Outcome(wrong=f"cannot be timed: {_line(error)}")
+                reason = str(error) if isinstance(error, WrongVariantError) else f"cannot be timed: {_line(error)}"
+                outcomes[name] = Outcome(wrong=reason, failure=experiment.role(name) == FUSED)
         rounds = self.budget.rounds(sum(found.meter.sample_seconds for found in timed.values())) if timed else 0
         samples = alternate({name: found.meter for name, found in timed.items()}, range(rounds))
         derived = experiment.derived(samples)
         for name, found in timed.items():
-            facts = {**experiment.info(name, case), **self._probe(found, experiment), **derived.get(name, {})}
+            own = {"role": experiment.role(name), **experiment.info(name, case)}
+            facts = {**own, **self._probe(found, experiment), **derived.get(name, {})}
             outcomes[name] = Outcome(tuple(samples[name]), self._info(case, name, facts, samples[name]))
         return outcomes
 

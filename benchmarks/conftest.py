@@ -140,13 +140,9 @@ def _wrong(config, benchmark, case, name: str, outcome) -> None:
     line = f"{case} {name}: {outcome.wrong}"
     config.stash[_WRONG].append(line)
     benchmark.skipped = True  # the fixture would complain that it was not used
-    if _is_ours(name) and outcome.fault:
+    if outcome.failure:
         pytest.fail(line, pytrace=False)
     pytest.skip(line)
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith("fastvae") or name in ("native", "triton")
 
 
 def pytest_report_teststatus(report, config):

@@ -30,6 +30,7 @@ class Experiment(Protocol):
     def call(self, name: str, case: Any) -> Call:
         """Raises WrongVariantError where the variant is not right, at the first call for it."""
 
+    def role(self, name: str) -> str: ...
     def info(self, name: str, case: Any) -> dict[str, Any]: ...
     def derived(self, samples: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
         """Further fields that need the samples of several variants, by variant."""
@@ -84,12 +85,15 @@ class OperatorExperiment:
             first = next(iter(str(error).splitlines()), "")
             self._wrong[name] = f"cannot run: {type(error).__name__}: {first}"
 
+    def role(self, name: str) -> str:
+        return self.variants[name].role
+
     def info(self, name: str, case: Case) -> dict[str, Any]:
         function, variant, first = self._functions[name], self.variants[name], self.work.inputs[0]
         with variant.context(self.device):
             saved = saved_bytes(lambda: as_tuple(function(*first.operands, **case.keywords)), first.operands)
         moved = self.work.bytes(case.direction)
-        return {**case.info(), "role": variant.role, "bytes": moved, "saved_bytes": saved}
+        return {**case.info(), "bytes": moved, "saved_bytes": saved}
 
     def derived(self, samples: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
         return {}
@@ -160,8 +164,11 @@ class FloorExperiment:
         grads = [torch.randn(SMALL, device=self.device)]
         return Call(lambda i, _: torch.autograd.grad((function(x),), (x,), grads), captured=False)
 
+    def role(self, name: str) -> str:
+        return FLOOR
+
     def info(self, name: str, case: Bound) -> dict[str, Any]:
-        common, copied = {"kind": "floor", "role": FLOOR}, COPY_BYTES[self.device]
+        common, copied = {"kind": "floor"}, COPY_BYTES[self.device]
         if name == "copy":
             return {**common, "bytes": 2 * copied, "what": f"copy of {copied // 2**20} MiB, bytes read + written"}
         return {**common, "what": f"forward + backward of {ENGINE[name][1]}, fp32 {SMALL[0]}x{SMALL[1]}"}

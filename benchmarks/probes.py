@@ -72,7 +72,8 @@ class Gauge:
     """Energy, clocks, temperature and throttling of one NVIDIA GPU through NVML; says nothing where there is none."""
 
     def __init__(self, device: str) -> None:
-        self._nvml, self._handle = _nvml_handle() if device == "cuda" else (None, None)
+        nothing: tuple[Any, Any] = (None, None)
+        self._nvml, self._handle = _nvml_handle() if device == "cuda" else nothing
 
     def __bool__(self) -> bool:
         return self._handle is not None

@@ -19,10 +19,11 @@ from fastvae.models import MLPVAE
 from fastvae.reports.document import FUSED, NAIVE
 from fastvae.timing import Call
 
-from .variants import COMPILERS, OWN_GRAPHS
+from .variants import COMPILERS, compiled
 from .workload import WrongVariantError
 
-Objective = Callable[[nn.Module, Tensor], Tensor]  # the loss of a model on a batch
+Model = Any  # an nn.Module with `encode` and `decode`
+Objective = Callable[[Model, Tensor], Tensor]  # the loss of a model on a batch
 
 MODES = {"eager": None, **{name: mode for name, (mode, _) in COMPILERS.items() if name != "max-autotune"}}
 LOSSES = ("naive", "fastvae")
@@ -56,24 +57,24 @@ def _naive_sample(mean: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor]:
     return mean + std * torch.randn_like(std), kl
 
 
-def bernoulli_naive(model: nn.Module, x: Tensor) -> Tensor:
+def bernoulli_naive(model: Model, x: Tensor) -> Tensor:
     z, kl = _naive_sample(*model.encode(x))
     return F.binary_cross_entropy_with_logits(model.decode(z), x, reduction="sum") / len(x) + kl.mean()
 
 
-def bernoulli_fused(model: nn.Module, x: Tensor) -> Tensor:
+def bernoulli_fused(model: Model, x: Tensor) -> Tensor:
     z, kl = fastvae.rsample_kl(*model.encode(x))
     return fastvae.elbo(fastvae.bernoulli_log_prob(x, model.decode(z)), kl).loss
 
 
-def gaussian_naive(model: nn.Module, x: Tensor) -> Tensor:
+def gaussian_naive(model: Model, x: Tensor) -> Tensor:
     z, kl = _naive_sample(*model.encode(x))
     mean, log_var = model.decode(z).chunk(2, dim=1)
     log_px = -0.5 * ((x - mean) ** 2 / log_var.exp() + log_var + math.log(2 * math.pi)).sum((1, 2, 3))
     return (kl - log_px).mean()
 
 
-def gaussian_fused(model: nn.Module, x: Tensor) -> Tensor:
+def gaussian_fused(model: Model, x: Tensor) -> Tensor:
     z, kl = fastvae.rsample_kl(*model.encode(x))
     mean, log_var = model.decode(z).chunk(2, dim=1)
     return fastvae.elbo(fastvae.gaussian_log_prob(x, mean, log_var), kl).loss
@@ -82,7 +83,7 @@ def gaussian_fused(model: nn.Module, x: Tensor) -> Tensor:
 K = 50
 
 
-def iwae_naive(model: nn.Module, x: Tensor) -> Tensor:
+def iwae_naive(model: Model, x: Tensor) -> Tensor:
     """Burda et al. 2016, "Importance weighted autoencoders", eq. 8, as its ports to PyTorch have it."""
     mean, log_var = model.encode(x)
     std = torch.exp(0.5 * log_var)
@@ -95,7 +96,7 @@ def iwae_naive(model: nn.Module, x: Tensor) -> Tensor:
     return -(torch.logsumexp(log_px + log_prior - log_q, 0) - math.log(K)).mean()
 
 
-def iwae_fused(model: nn.Module, x: Tensor) -> Tensor:
+def iwae_fused(model: Model, x: Tensor) -> Tensor:
     mean, log_var = model.encode(x)
     z = fastvae.rsample(mean, log_var, num_samples=K)
     log_prior = fastvae.gaussian_log_prob(z, torch.zeros_like(mean), 0.0, event_ndim=1)
@@ -110,7 +111,7 @@ class Task:
 
     name: str
     reason: str
-    model: Callable[[], nn.Module]
+    model: Callable[[], Model]
     event: tuple[int, ...]
     batch: dict[str, int]  # by device
     objectives: dict[str, Objective]
@@ -190,22 +191,15 @@ class TrainingExperiment:
             loss, mode = name.split(", ")
             model = copy.deepcopy(self.model)  # each trains its own
             if loss == NETWORK:
-                step = self._network_step(model, self._compiled(_network, MODES[mode]))
+                step = self._network_step(model, compiled(_network, MODES[mode], self.compiler))
             else:
-                objective = self._compiled(self.case.task.objectives[loss], MODES[mode])
+                objective = compiled(self.case.task.objectives[loss], MODES[mode], self.compiler)
                 self._verify(model, objective)
                 step = self._step(model, objective)
-            stepped = _marking(step) if MODES[mode] in OWN_GRAPHS else step
-            self._calls[name] = Call(stepped, captured=False)  # as users run it: launched from Python
+            self._calls[name] = Call(step, captured=False)  # as users run it: launched from Python
         return self._calls[name]
 
-    def _compiled(self, function: Callable, mode: str | None) -> Callable:
-        if mode is None:
-            return function
-        further = {"mode": mode} if self.compiler == "inductor" and mode != "default" else {}
-        return torch.compile(function, dynamic=False, backend=self.compiler, **further)
-
-    def _step(self, model: nn.Module, objective: Objective) -> Callable[[int, Any], object]:
+    def _step(self, model: Model, objective: Objective) -> Callable[[int, Any], object]:
         optimizer, batch = _adam(model), self.batch
 
         def step(i: int, _: object) -> None:
@@ -215,7 +209,7 @@ class TrainingExperiment:
 
         return step
 
-    def _network_step(self, model: nn.Module, network: Callable) -> Callable[[int, Any], object]:
+    def _network_step(self, model: Model, network: Callable) -> Callable[[int, Any], object]:
         """The same step with gradients that cost nothing in the ELBO's place: what no operator can save."""
         optimizer, batch = _adam(model), self.batch
         mean, log_var = model.encode(batch)
@@ -231,7 +225,7 @@ class TrainingExperiment:
 
         return step
 
-    def _verify(self, model: nn.Module, objective: Objective) -> None:
+    def _verify(self, model: Model, objective: Objective) -> None:
         """The mean loss over draws of noise is that of the naive objective in float64; gradients are finite."""
         truth, batch = copy.deepcopy(self.model).double(), self.batch.double()
         with torch.no_grad():
@@ -245,11 +239,13 @@ class TrainingExperiment:
         if not all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters()):
             raise WrongVariantError("a gradient is missing or not finite")
 
+    def role(self, name: str) -> str:
+        return FUSED if name.startswith("fastvae") else NAIVE
+
     def info(self, name: str, case: TrainingCase) -> dict[str, Any]:
         loss, mode = name.split(", ")
         return {
             "kind": "training",
-            "role": FUSED if loss == "fastvae" else NAIVE,
             "loss": loss,
             "mode": mode,
             "batch": len(self.batch),
@@ -267,18 +263,10 @@ class TrainingExperiment:
         return shares
 
 
-def _network(model: nn.Module, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _network(model: Model, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean, log_var = model.encode(x)
     return mean, log_var, model.decode(z)
 
 
-def _adam(model: nn.Module) -> torch.optim.Optimizer:
+def _adam(model: Model) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-
-
-def _marking(step: Callable[[int, Any], object]) -> Callable[[int, Any], object]:
-    def marked(i: int, state: Any) -> object:
-        torch.compiler.cudagraph_mark_step_begin()
-        return step(i, state)
-
-    return marked

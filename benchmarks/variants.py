@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -13,6 +14,7 @@ from fastvae import backends
 from fastvae.reports.document import FUSED, NAIVE
 
 Function = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
+F = TypeVar("F", bound=Callable)
 
 # How naive code is run: as it stands, and by torch.compile in the modes that make sense on a device. Modes that record
 # CUDA graphs of their own cannot be recorded in ours, and give their memory away again at the next call.
@@ -46,30 +48,35 @@ class Variant:
 
     def compiled(self, compiler: str = "inductor") -> Function:
         """The function to call; compiled when it is first called."""
-        if self.mode is None:
-            return self.function
-        mode = {"mode": self.mode} if compiler == "inductor" and self.mode != "default" else {}
-        function = torch.compile(self.function, dynamic=False, backend=compiler, **mode)
-        return _stepped(function) if self.mode in OWN_GRAPHS else function
+        return compiled(self.function, self.mode, compiler)
+
+
+def compiled(function: F, mode: str | None, compiler: str = "inductor") -> F:
+    """`function` in one of torch.compile's modes; as it stands, in none. Only inductor knows modes."""
+    if mode is None:
+        return function
+    inductor = mode if compiler == "inductor" else None
+    found = cast(F, torch.compile(function, dynamic=False, backend=compiler, mode=inductor))
+    return _stepped(found) if mode in OWN_GRAPHS else found
 
 
 _VARIANTS: dict[str, list[Variant]] = {}
 
 
-def variant(operator: str, name: str, **facts) -> Callable[[Function], Function]:
+def variant(operator: str, name: str, **facts: Any) -> Callable[[F], F]:
     """Registers a function as variant `name` of `operator`."""
 
-    def register(function: Function) -> Function:
+    def register(function: F) -> F:
         _VARIANTS.setdefault(operator, []).append(Variant(name, function, **facts))
         return function
 
     return register
 
 
-def naive(operator: str) -> Callable[[Function], Function]:
+def naive(operator: str) -> Callable[[F], F]:
     """A snippet as people write it: eager, and in each of torch.compile's modes."""
 
-    def register(function: Function) -> Function:
+    def register(function: F) -> F:
         variant(operator, "eager")(function)
         for name, (mode, devices) in COMPILERS.items():
             variant(operator, name, mode=mode, devices=devices, capturable=name not in OWN_GRAPHS)(function)
@@ -78,10 +85,10 @@ def naive(operator: str) -> Callable[[Function], Function]:
     return register
 
 
-def fused(operator: str) -> Callable[[Function], Function]:
+def fused(operator: str) -> Callable[[F], F]:
     """fastvae's, on every backend that is timed."""
 
-    def register(function: Function) -> Function:
+    def register(function: F) -> F:
         for name in TIMED_BACKENDS:
             variant(operator, name, role=FUSED, backend=name)(function)
         return function
@@ -110,10 +117,10 @@ def _serves(variant: Variant, device: str) -> bool:
     return variant.backend is None or backends.BACKENDS[variant.backend].why_not(device) is None
 
 
-def _stepped(function: Function) -> Function:
+def _stepped(function: F) -> F:
     @functools.wraps(function)
     def step(*operands, **keywords):
         torch.compiler.cudagraph_mark_step_begin()  # what the last call returned may be overwritten
         return function(*operands, **keywords)
 
-    return step
+    return cast(F, step)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -83,9 +84,9 @@ class Workload:
             outputs = forward(i)
             return outputs, backward(i, outputs)
 
-        run = {"forward": forward, "backward": backward, "forward+backward": both}[direction]
-        prepare = forward if run is backward else None
-        return Call(run, prepare, variant.capturable, partial(variant.context, self.device))
+        runs: dict[str, Callable] = {"forward": forward, "backward": backward, "forward+backward": both}
+        prepare = forward if direction == "backward" else None
+        return Call(runs[direction], prepare, variant.capturable, partial(variant.context, self.device))
 
     def bytes(self, direction: str) -> int:
         """That must move: each input read once, each output written once."""
@@ -104,8 +105,8 @@ class Workload:
 def workload(case: Case, device: str, l2_bytes: int = 0) -> Workload:
     first = _inputs(case, device)
     moved = sum(map(_bytes, (*first.operands, *first.cotangents)))
-    # The CPU takes inputs as a training step leaves them: wherever the step before put them.
-    turns = rotation(moved, l2_bytes) if device == "cuda" else Rotation(1, cold=False)
+    # The CPU, of which no cache is given, takes inputs as a training step leaves them.
+    turns = rotation(moved, l2_bytes) if l2_bytes else Rotation(1, cold=False)
     return Workload(case, device, [first, *(_inputs(case, device) for _ in range(turns.sets - 1))], turns)
 
 
@@ -143,7 +144,7 @@ class WrongVariantError(Exception):
 
 def verify(work: Workload, call: Call) -> None:
     """Compare a forward+backward call's results with the reference in float64, given the noise that it drew."""
-    outputs, gradients = call.once()  # type: ignore[misc]
+    outputs, gradients = cast(tuple[Tensors, Tensors], call.once())
     case, found = work.case, [t.detach() for t in (*outputs, *gradients)]
     noise = _noise(work, found[0]) if case.operator in SAMPLING else None
     if noise is not None:

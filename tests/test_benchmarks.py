@@ -294,6 +294,69 @@ def test_nothing_selected_is_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+class Recorder:
+    """A device that records calls and takes a millisecond for a replay of whatever it recorded."""
+
+    l2_bytes = 2000
+
+    def __init__(self, refuses=False):
+        self.refuses, self.recorded = refuses, []
+
+    def warm(self, work):
+        work()
+
+    def pool(self):
+        return None
+
+    def capture(self, work, pool):
+        if self.refuses:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        self.recorded.append(work())
+        return (lambda: None), self.recorded[-1]
+
+    def event(self):
+        return SimpleNamespace(record=lambda: None, elapsed_time=lambda end: 1.0)
+
+    def synchronize(self):
+        pass
+
+
+@pytest.mark.parametrize("direction", all_cases.DIRECTIONS)
+def test_every_input_set_is_recorded(direction):
+    measured = Bench("cpu", TINY, compiler="aot_eager")
+    measured.cuda = recorder = Recorder()
+    case, names = Case("rsample_kl", (6, 5), "fp32", direction), ["eager", "compiled", "distributions"]
+    outcomes = {name: measured.outcome(case, name, names) for name in names}
+    sets = 3 * recorder.l2_bytes // (4 * (3 * 30 + 6)) + 1
+    assert {outcomes[name].info["input_sets"] for name in names} == {sets}
+    assert all(outcomes[name].info["cold"] for name in names)
+    assert [outcomes[name].info["clock"] for name in names] == ["graph", "graph", "stream"]
+    assert outcomes["eager"].seconds == pytest.approx([1e-3 / sets] * len(outcomes["eager"].seconds))
+    assert outcomes["eager"].info["launch_seconds"] > 0
+    assert all(len(results) == sets for results in recorded_of(recorder, direction))
+    first, second = recorder.recorded[0][:2]
+    assert not torch.equal(leaf(first), leaf(second))  # other data, and results in places of their own
+    assert leaf(first).data_ptr() != leaf(second).data_ptr()
+
+
+def recorded_of(recorder, direction):
+    assert len(recorder.recorded) == (4 if direction == "backward" else 2)  # what is prepared is recorded, too
+    return recorder.recorded
+
+
+def leaf(results):
+    while isinstance(results, tuple):
+        results = results[0]
+    return results
+
+
+def test_what_cannot_be_recorded_is_launched():
+    measured = Bench("cpu", TINY)
+    measured.cuda = Recorder(refuses=True)
+    info = measured.outcome(Case("rsample", (6, 5), "fp32"), "eager", ["eager"]).info
+    assert info["clock"] == "stream, not recorded: RuntimeError: operation not permitted when stream is capturing"
+
+
 def test_a_size_without_memory_is_no_end_of_the_others(monkeypatch):
     def full(*_):
         raise MemoryError("7 TiB")
@@ -301,7 +364,7 @@ def test_a_size_without_memory_is_no_end_of_the_others(monkeypatch):
     monkeypatch.setattr(bench, "OperatorExperiment", full)
     measured, names = Bench("cpu", TINY), ["native", "eager"]
     outcomes = [measured.outcome(Case("rsample", (6, 50), "fp32"), name, names) for name in names]
-    assert all(o.wrong == "cannot be set up: MemoryError: 7 TiB" and not o.fault for o in outcomes)
+    assert all(o.wrong == "cannot be set up: MemoryError: 7 TiB" and not o.failure for o in outcomes)
     monkeypatch.undo()
     assert measured.outcome(Case("rsample", (6, 51), "fp32"), "eager", ["eager"]).wrong is None
 
