@@ -101,7 +101,7 @@ class Case:
     def size(self) -> str:
         further = [self.layout] if self.layout != "contiguous" else []
         further += [] if self.target == "float" else [self.target]
-        further += [] if self.samples is None else [f"K={self.samples}"]
+        further += [] if self.samples is None else [f"K{self.samples}"]
         return " ".join(["x".join(map(str, self.shape)), *further])
 
     @property
