@@ -60,7 +60,7 @@ def wrap(benchmarks, machine=MACHINE):
         "wrong": [],
         "complete": True,
         "machine_info": machine,
-        "commit_info": {"id": "0123456789abcdef", "dirty": False},
+        "commit_info": {"id": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
         "benchmarks": benchmarks,
     }
 

@@ -24,6 +24,7 @@ from benchmarks.variants import Variant, variants
 from benchmarks.workload import DATA, OPERANDS, WrongVariantError, verify, workload
 from fastvae import backends
 from fastvae.reports import document
+from fastvae.reports.document import FUSED
 
 OPERATORS = (*POSTERIOR, *LIKELIHOOD)
 TINY = Budget(seconds=0.0, least=3, most=4, energy_seconds=0.0)
@@ -139,17 +140,18 @@ def test_what_is_wrong_or_cannot_run_has_no_speed(monkeypatch):
     def broken(mean, log_var):
         raise RuntimeError("no such kernel\nand a long trace")
 
-    further = [Variant("crooked", crooked), Variant("broken", broken)]
+    further = [Variant("crooked", crooked), Variant("broken", broken), Variant("ours", crooked, role=FUSED)]
     registered = variants("kl_standard_normal", "cpu") | {v.name: v for v in further}
     monkeypatch.setattr(experiments, "variants", lambda *_: registered)
-    case, names = Case("kl_standard_normal", (6, 50), "fp32"), ["eager", "crooked", "broken"]
+    case, names = Case("kl_standard_normal", (6, 50), "fp32"), ["eager", "crooked", "broken", "ours"]
     measured = Bench("cpu", TINY)
     outcomes = {name: measured.outcome(case, name, names) for name in names}
     assert outcomes["eager"].wrong is None
     assert len(outcomes["eager"].seconds) >= TINY.least
     assert "output 0 is off by" in outcomes["crooked"].wrong
     assert outcomes["broken"].wrong == "cannot run: RuntimeError: no such kernel"
-    assert outcomes["crooked"].seconds == outcomes["broken"].seconds == ()
+    assert outcomes["crooked"].seconds == outcomes["broken"].seconds == outcomes["ours"].seconds == ()
+    assert [outcomes[name].failure for name in names] == [False, False, False, True]  # a rival's fault fails no run
 
 
 def test_bytes_that_must_move():

@@ -13,6 +13,8 @@ from typing import Any
 SCHEMA = "fastvae_report"  # the key of the version, at the top of the document
 VERSION = 2
 
+FULL_HASH = 40
+
 FUSED, NAIVE, FLOOR = "fused", "naive", "floor"  # roles: fastvae; what it replaces; what bounds both
 ENVIRONMENT_MAY_DIFFER = ("load average before",)  # differs from run to run and explains no difference by itself
 
@@ -125,4 +127,6 @@ def _entry(benchmark: Mapping) -> Entry:
 
 
 def _commit(commit: Mapping) -> str:
-    return f"{str(commit['id'])[:12]}{' with uncommitted changes' if commit.get('dirty') else ''}"
+    name = str(commit["id"])
+    short = name[:12] if len(name) == FULL_HASH else name
+    return f"{short}{' with uncommitted changes' if commit.get('dirty') else ''}"

@@ -22,6 +22,7 @@ COLOURS = {
     "reduce-overhead": "#E69F00", "max-autotune": "#56B4E9",
 }  # fmt: skip
 OTHER = "#CC79A7"
+RATIO_TICKS = (0.01, 0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 5, 10, 100)
 LINES = ("-", "--")  # the report; the one that it is compared with
 DIRECTION, DTYPE = "forward+backward", "fp32"  # what the pictures show; the tables have the rest
 
@@ -157,9 +158,12 @@ def ratios(comparison: Comparison) -> Figure | None:
     axis.set_yticks(places, [f"{row.after.case} {row.after.variant}" for row in rows], fontsize=6)
     axis.set_ylim(-1, len(rows))
     axis.set(title="Time after / before: grey is noise, red slower, green faster", xlabel="ratio, 99 % interval")
-    axis.set_xscale("log", base=2)
-    axis.set_xlim(min(0.8, found.min() / 1.2), max(1.25, found.max() * 1.2))  # a wild interval may leave the picture
+    axis.set_xscale("log")
+    low, high = min(0.8, found.min() / 1.2), max(1.25, found.max() * 1.2)  # a wild interval may leave the picture
+    axis.set_xticks([tick for tick in RATIO_TICKS if low <= tick <= high])
     axis.xaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    axis.set_xlim(low, high)
     axis.grid(axis="x", alpha=0.3)
     return figure
 
