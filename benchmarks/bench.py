@@ -16,7 +16,7 @@ from fastvae.timing import Call, WallMeter, alternate
 from . import experiments, training
 from .cases import Case
 from .experiments import Bound, Experiment, FloorExperiment, OperatorExperiment
-from .probes import Gauge, kernels, peak_bytes
+from .probes import Gauge, kernels, peak_bytes, told
 from .training import TrainingCase, TrainingExperiment
 from .variants import COMPILERS
 from .workload import WrongVariantError
@@ -151,8 +151,8 @@ class Bench:
         samples = alternate({name: found.meter for name, found in timed.items()}, range(rounds))
         derived = experiment.derived(samples)
         for name, found in timed.items():
-            own = {"role": experiment.role(name), **experiment.info(name, case)}
-            facts = {**own, **self._probe(found, experiment), **derived.get(name, {})}
+            facts = {"role": experiment.role(name), **experiment.info(name, case)}
+            facts |= {**self._probe(found, experiment), **derived.get(name, {})}
             outcomes[name] = Outcome(tuple(samples[name]), self._info(case, name, facts, samples[name]))
         return outcomes
 
@@ -178,9 +178,9 @@ class Bench:
             **facts,
             "input_sets": experiment.sets,
             "cold": experiment.cold,
-            "peak_bytes": peak_bytes(call, self.device),
-            "kernels": kernels(call, self.device),
-            "launch_seconds": launch_seconds(self.cuda, call, experiment.sets),
+            "peak_bytes": told(peak_bytes, call, self.device),
+            "kernels": told(kernels, call, self.device),
+            "launch_seconds": told(launch_seconds, self.cuda, call, experiment.sets),
             **spent,
         }
 

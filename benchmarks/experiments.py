@@ -12,7 +12,7 @@ from fastvae.reports.document import FLOOR
 from fastvae.timing import Call
 
 from .cases import Case
-from .probes import saved_bytes
+from .probes import saved_bytes, told
 from .variants import OWN_GRAPHS, variants
 from .workload import WrongVariantError, as_tuple, verify, workload
 
@@ -91,7 +91,7 @@ class OperatorExperiment:
     def info(self, name: str, case: Case) -> dict[str, Any]:
         function, variant, first = self._functions[name], self.variants[name], self.work.inputs[0]
         with variant.context(self.device):
-            saved = saved_bytes(lambda: as_tuple(function(*first.operands, **case.keywords)), first.operands)
+            saved = told(saved_bytes, lambda: as_tuple(function(*first.operands, **case.keywords)), first.operands)
         moved = self.work.bytes(case.direction)
         return {**case.info(), "bytes": moved, "saved_bytes": saved}
 

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks import bench, experiments, probes, training
 from benchmarks import cases as all_cases
+from benchmarks import variants as registry
 from benchmarks.__main__ import main
 from benchmarks.bench import Bench, Budget
 from benchmarks.cases import Case
@@ -186,6 +187,22 @@ def test_memory_and_kernels_are_absent_on_the_cpu():
     assert not probes.Gauge("cpu")
     assert probes.Gauge("cpu").state() == dict.fromkeys(("sm_mhz", "memory_mhz", "celsius", "throttle_reasons"))
     assert probes.Gauge("cpu").spend(lambda: 0.0, 1, 0.0)["energy_joules"] is None
+
+
+def test_a_probe_that_fails_leaves_its_field_out():
+    with pytest.warns(UserWarning, match="saved_bytes: no hooks here"):
+        assert probes.told(probes.saved_bytes, failing, ()) is None
+
+
+def failing():
+    raise RuntimeError("no hooks here")
+
+
+def test_a_further_way_to_call_is_a_variant(monkeypatch):
+    monkeypatch.setitem(registry._VARIANTS, "rsample", [])
+    registry.fused("rsample", "one pass")(torch.add)
+    assert [v.name for v in registry._VARIANTS["rsample"]] == ["native, one pass", "triton, one pass"]
+    assert {v.role for v in registry._VARIANTS["rsample"]} == {FUSED}
 
 
 class FakeNvml:
