@@ -94,6 +94,13 @@ def test_a_rival_that_moved_hides_nothing_where_the_environment_changed():
     assert comparison.floor.log == STATED_FLOOR
 
 
+def test_disturbed_runs_are_called_so():
+    texts = [
+        render.comparison(compare(parsed(made_up.report(1, n)), parsed(made_up.report(2, n)))) for n in (0.005, 0.1)
+    ]
+    assert ["measure again" in text for text in texts] == [False, True]
+
+
 def test_noise_floor():
     assert noise_floor([0.0] * 50, 60, True).log == LEAST_FLOOR
     assert noise_floor([0.001] * 48 + [0.3] * 4, 60, True).log >= 0.3

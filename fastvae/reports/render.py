@@ -10,6 +10,8 @@ from .document import FUSED, Entry, Report
 from .scaling import slopes
 from .tables import duration, number, size, table, without_empty
 
+DISTURBED = 0.2  # a floor of noise that says nothing but that
+
 Cells = Mapping[str, Entry]  # the variants of one case
 
 COLUMNS = {
@@ -140,6 +142,10 @@ def _verdict(found: Comparison, threshold: float | None) -> str:
         f"{len(significant)} of {len(found.rows)} common cases differ significantly: the 99 % bootstrap interval of "
         f"the ratio excludes 1, and the ratio exceeds the noise of {found.floor.reason}."
     ]
+    if found.floor.log > DISTURBED:
+        lines.append(
+            "Something else ran beside one of these runs: with so much noise, measure again before concluding."
+        )
     lines += [f"- {row.after.case} {row.after.variant}: {row.ratio:.3f}" for row in significant]
     if threshold is not None:
         slower = found.slower_than(threshold)
