@@ -25,7 +25,7 @@ test: install
 	$(BIN)/python -m pytest
 
 bench: install
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --suite full --out out/bench
 
 # On a machine whose PYTHON has torch for its GPU, Triton and what the tests import. Installs nothing, needs no network.
 gpu-check:

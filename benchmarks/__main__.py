@@ -1,48 +1,97 @@
-"""`python -m benchmarks [--out DIR] [--threads N] [--quick]`; further arguments go to pytest (-k bernoulli)."""
+"""`python -m benchmarks [--suite quick|full] [--out DIR] [--device cpu|cuda] [--threads N]`, offline, without the CLI.
+
+Leaves report.json and table.md in DIR. Further arguments go to pytest: -k "bernoulli and fp32".
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
+from fastvae.reports import document, render
+from fastvae.training.extras import MissingExtraError, require
+from fastvae.training.files import whole_file, writable_directory
 
-from fastvae.training.files import writable_directory
+PACKAGES = ("pytest", "pytest_benchmark", "tqdm", "numpy")
+INTERRUPTED = 2  # pytest's status
 
 
 def main(arguments: list[str]) -> int:
     options, further = _parser().parse_known_args(arguments)
     try:
-        out = writable_directory(options.out)
-    except OSError as error:
-        print(f"benchmarks: cannot write to {options.out}: {error.strerror}", file=sys.stderr)
+        require(*PACKAGES, extra="bench")
+        writable_directory(options.out, ("report.json", "table.md"))
+        return measure(
+            options.out / "report.json",
+            options.out / "table.md",
+            [f"--suite={options.suite}", f"--device={options.device}", f"--threads={options.threads}", *further],
+        )
+    except (OSError, MissingExtraError, document.ReportError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
         return 2
-    report, table = out / "report.json", out / "table.md"
-    quick = ["--quick"] if options.quick else []
-    run = [
+
+
+def measure(report: Path, table: Path | None, options: Sequence[str]) -> int:
+    """Run the suite; what was measured is written, also after Ctrl-C. Returns 0, 1 for a wrong variant of fastvae's,
+    2 where nothing was measured, 130 after Ctrl-C."""
+    import pytest
+    import torch
+
+    if "--device=cuda" in options and not torch.cuda.is_available():
+        print("benchmarks: --device cuda: this torch sees no GPU", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Not saving anything")  # said below, in one line
+        raw = Path(folder) / "report.json"
+        status = int(pytest.main([*_arguments(raw), *options]))
+        if not raw.exists():
+            print("benchmarks: nothing was measured", file=sys.stderr)
+            return 130 if status == INTERRUPTED else 2
+        found = document.load(raw)
+    parsed = document.parse(found, report.name)
+    _write(report, json.dumps(found, separators=(",", ":"), allow_nan=False).replace('{"group"', '\n{"group"') + "\n")
+    text = render.report(parsed, markdown=True)
+    if table is not None:
+        _write(table, text)
+    print(f"\n{text}\nwritten: {report}{'' if table is None else f', {table}'}")
+    return 130 if status == INTERRUPTED else min(status, 2)
+
+
+def _arguments(raw: Path) -> list[str]:
+    return [
         str(Path(__file__).parent),
+        "-q",
+        "-pno:randomly",  # the order is that of measuring
+        "--no-header",
+        "--no-summary",
         "--capture=no",
         "--show-capture=no",
-        "-Wignore::DeprecationWarning",
+        "--disable-warnings",
+        "-pno:cacheprovider",  # writes nothing beside an installed package
         "--benchmark-enable",
         "--benchmark-quiet",  # its tables are long; --benchmark-verbose brings them back
-        f"--benchmark-json={report}",
-        f"--table={table}",
-        f"--threads={options.threads}",
+        f"--benchmark-json={raw}",
+        f"--benchmark-storage=file://{raw.parent}",  # which it makes, though it stores nothing
         "--override-ini=console_output_style=classic",
     ]
-    status = int(pytest.main([*run, *quick, *further]))
-    if status == 0:
-        print(f"Written: {table}, {report}")
-    return status
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="directory for table.md and report.json")
-    parser.add_argument("--threads", type=_positive, default=2, help="threads for torch and fastvae (default 2)")
-    parser.add_argument("--quick", action="store_true", help="fewer cases, fewer rounds")
+    parser.add_argument("--suite", choices=("quick", "full"), default="full", help="default: full")
+    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="directory for report.json and table.md")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU where one is")
+    parser.add_argument("--threads", type=_positive, default=2, help="CPU threads (default 2)")
     return parser
 
 

@@ -1,48 +1,170 @@
-"""What is measured: operators x shapes x dtypes."""
+"""What is measured: operators x sizes x dtypes x directions, as data, each size with its reason."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-OPERATORS = ("bernoulli_log_prob", "gaussian_log_prob", "rsample_kl", "kl_standard_normal")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DIRECTIONS = ("forward", "backward", "forward+backward")
 
-SHAPES = {
-    (128, 20): "latents of an MLP on digits: the call costs more than the arithmetic",
-    (1024, 64): "latents of a large batch: two threads begin to pay",
-    (128, 784): "28x28 pixels at the usual batch",
-    (1024, 784): "28x28 pixels, operands of a few MiB: cache",
-    (4096, 784): "28x28 pixels, operands beyond the second-level cache",
-    (512, 12288): "64x64x3 pixels: memory",
-}
+CPU, GPU = ("cpu",), ("cuda",)
+BOTH = CPU + GPU
+FULL = ("fp32", "bf16")
+HALF = ("bf16", "fp16")
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# What most VAEs use; the others differ in an operand or two.
+MAIN = ("bernoulli_log_prob", "gaussian_log_prob", "rsample_kl", "kl_standard_normal")
+LATENT = ("rsample", "rsample_kl", "kl_standard_normal", "kl_normal")
+LOSSES = ("bernoulli_loss", "gaussian_loss")
 
-QUICK_SHAPES = ((128, 20), (1024, 784))
+
+@dataclass(frozen=True)
+class Size:
+    """Operators at one shape, and why that shape."""
+
+    shape: tuple[int, ...]
+    reason: str
+    operators: tuple[str, ...] = MAIN
+    dtypes: tuple[str, ...] = FULL
+    devices: tuple[str, ...] = BOTH
+    layout: str = "contiguous"  # "packed": one tensor [N, 2C, ...] holds both parameters; "channels_last"
+    samples: int | None = None  # K
+    target: str = "float"  # "uint8": x holds 0..255
+    directions: tuple[str, ...] = DIRECTIONS
+    quick: tuple[str, ...] = ()  # the operators that the quick suite measures, in the first dtype
+    kind: str = "operator"
+
+
+SIZES = (
+    Size((128, 20), "latents of an MLP on digits: the call costs more than the arithmetic", quick=MAIN),
+    Size((1024, 64), "latents of a large batch: two threads begin to pay"),
+    Size((128, 784), "MNIST at the usual batch"),
+    Size((1024, 784), "MNIST, operands of a few MiB: cache", quick=("bernoulli_log_prob", "rsample_kl")),
+    Size((4096, 784), "MNIST, operands beyond a second-level cache"),
+    Size((512, 12288), "64x64x3 pixels in rows: memory"),
+    Size((128, 20), "the other latent operators, launch-bound", ("rsample", "kl_normal"), ("fp32",)),
+    Size((1024, 784), "the other latent operators, in cache", ("rsample", "kl_normal"), ("fp32",)),
+    Size((4096, 12288), "the other latent operators, memory", ("rsample", "kl_normal"), FULL, GPU),
+    Size((256, 3, 32, 32), "CIFAR-10 at the usual batch", ("gaussian_log_prob",), quick=("gaussian_log_prob",)),
+    Size((8, 3, 256, 256), "256x256 images: few long rows", ("gaussian_log_prob",), FULL, CPU),
+    Size((4, 3, 512, 512), "512x512 images: longer rows than threads", ("gaussian_log_prob",), FULL, CPU),
+    Size((64, 3, 256, 256), "256x256 images", ("gaussian_log_prob", "bernoulli_log_prob"), (*FULL, "fp16"), GPU),
+    Size((16, 3, 512, 512), "512x512 images: few long rows", ("gaussian_log_prob",), (*FULL, "fp16"), GPU),
+    Size((64, 3, 64, 64), "images as convolutions leave them", ("gaussian_log_prob",), FULL, layout="channels_last"),
+    Size((8, 8, 64, 64), "latent diffusion's moments of 512x512 images", ("moments",), HALF, CPU, "packed"),
+    Size((64, 8, 64, 64), "latent diffusion's moments, a training batch", ("moments",), HALF, GPU, "packed"),
+    Size((128, 64), "one sample, with the axis for it", ("rsample",), ("fp32",), samples=1),
+    Size((128, 64), "IWAE with few samples", ("rsample",), ("fp32",), samples=8, quick=("rsample",)),
+    Size((128, 64), "IWAE with many samples: the output is what moves", ("rsample",), ("fp32",), samples=64),
+    Size((1024, 784), "MNIST as it is stored", ("bernoulli_log_prob",), FULL, target="uint8"),
+    Size((64, 3, 64, 64), "RGB as it is stored", ("gaussian_log_prob",), FULL, target="uint8"),
+    Size((128, 784), "the whole loss in a training step on MNIST", LOSSES[:1]),
+    Size((4096, 784), "the whole loss, operands beyond a second-level cache", LOSSES[:1]),
+    Size((8, 3, 256, 256), "the whole loss on images", LOSSES[1:], devices=CPU),
+    Size((64, 3, 256, 256), "the whole loss on images", LOSSES[1:], devices=GPU),
+)
+
+# One case for each power of ten; rows of a thousand.
+SCALING = tuple(
+    Size(
+        (n // 1000, 1000),
+        "cost against element count",
+        ("bernoulli_log_prob", "rsample_kl"),
+        ("fp32",),
+        BOTH if n <= 10**7 else GPU,
+        directions=("forward+backward",),
+        quick=("bernoulli_log_prob",) if n <= 10**5 else (),
+        kind="scaling",
+    )
+    for n in (10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
+)
 
 
 @dataclass(frozen=True)
 class Case:
     operator: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     dtype: str
+    direction: str = "forward+backward"
+    layout: str = "contiguous"
+    samples: int | None = None
+    target: str = "float"
+    reason: str = ""
+    kind: str = "operator"
 
     @property
     def size(self) -> str:
-        return "x".join(map(str, self.shape))
+        further = [self.layout] if self.layout != "contiguous" else []
+        further += [] if self.target == "float" else [self.target]
+        further += [] if self.samples is None else [f"K{self.samples}"]
+        return " ".join(["x".join(map(str, self.shape)), *further])
 
     @property
-    def quick(self) -> bool:
-        """Whether `--quick` measures it."""
-        return self.shape in QUICK_SHAPES
+    def work(self) -> tuple:
+        """What the directions of a case share: operands, compiled functions."""
+        return self.kind, self.operator, self.size, self.dtype
+
+    @property
+    def elements(self) -> int:
+        """Of each parameter."""
+        return math.prod(self.shape) // (2 if self.layout == "packed" else 1)
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        return {} if self.samples is None else {"num_samples": self.samples}
+
+    def info(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "operator": self.operator,
+            "shape": list(self.shape),
+            "size": self.size,
+            "dtype": self.dtype,
+            "layout": self.layout,
+            "samples": self.samples,
+            "target": self.target,
+            "direction": self.direction,
+            "reason": self.reason,
+            "elements": self.elements,
+        }
 
     def __str__(self) -> str:
-        return f"{self.operator} {self.size} {self.dtype}"
+        scaling = "scaling " if self.kind == "scaling" else ""
+        return f"{scaling}{self.operator} {self.size} {self.dtype} {self.direction}"
 
 
-CASES = tuple(Case(operator, shape, dtype) for operator in OPERATORS for dtype in DTYPES for shape in SHAPES)
+def operators(names: Sequence[str], suite: str, device: str) -> list[Case]:
+    """The cases of one family, an operator after the other."""
+    found = [case for size in SIZES for case in _cases(size, suite, device)]
+    return [case for name in names for case in found if case.operator == name]
 
 
-def cases_of(operator: str) -> list[Case]:
-    return [case for case in CASES if case.operator == operator]
+def scaling(suite: str, device: str) -> list[Case]:
+    return [case for size in SCALING for case in _cases(size, suite, device)]
+
+
+def _cases(size: Size, suite: str, device: str) -> Iterator[Case]:
+    """Directions of one work stand together, so that it is made and compiled once."""
+    if device not in size.devices:
+        return
+    quick = suite == "quick"
+    dtypes = size.dtypes[:1] if quick else size.dtypes
+    for operator in size.quick if quick else size.operators:
+        for dtype in dtypes:
+            for direction in size.directions[-1:] if quick and device == "cpu" else size.directions:
+                yield Case(
+                    operator,
+                    size.shape,
+                    dtype,
+                    direction,
+                    size.layout,
+                    size.samples,
+                    size.target,
+                    size.reason,
+                    size.kind,
+                )

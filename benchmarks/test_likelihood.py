@@ -1,17 +1,15 @@
-"""Log-likelihoods against the naive snippets."""
+"""p(x|z): log-likelihoods, and the losses that are made of them."""
 
 from __future__ import annotations
 
-import pytest
+from . import cases as all_cases
 
-from .cases import cases_of
-
-
-@pytest.mark.parametrize("case", cases_of("bernoulli_log_prob"), ids=str)
-def test_bernoulli_log_prob(case, compare):
-    compare(case)
+OPERATORS = ("bernoulli_log_prob", "gaussian_log_prob", "bernoulli_loss", "gaussian_loss")
 
 
-@pytest.mark.parametrize("case", cases_of("gaussian_log_prob"), ids=str)
-def test_gaussian_log_prob(case, compare):
-    compare(case)
+def cases(suite, device):
+    return all_cases.operators(OPERATORS, suite, device)
+
+
+def test_likelihood(record, case, variant):
+    record(case, variant)

@@ -1,17 +1,15 @@
-"""Sampling and KL against the naive snippets."""
+"""q(z|x): sampling and KL."""
 
 from __future__ import annotations
 
-import pytest
+from . import cases as all_cases
 
-from .cases import cases_of
-
-
-@pytest.mark.parametrize("case", cases_of("rsample_kl"), ids=str)
-def test_rsample_kl(case, compare):
-    compare(case)
+OPERATORS = ("rsample_kl", "kl_standard_normal", "rsample", "kl_normal", "moments")
 
 
-@pytest.mark.parametrize("case", cases_of("kl_standard_normal"), ids=str)
-def test_kl_standard_normal(case, compare):
-    compare(case)
+def cases(suite, device):
+    return all_cases.operators(OPERATORS, suite, device)
+
+
+def test_posterior(record, case, variant):
+    record(case, variant)

@@ -1,131 +1,197 @@
-"""A case made concrete: operands, what computes on them, and whether that is right."""
+"""A case made concrete: operands, calls in each direction, bytes that must move, and what is right."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
 
 import fastvae
+from fastvae.cuda_timing import Rotation, rotation
+from fastvae.timing import Call
 
-from . import baselines
+from . import posterior
 from .cases import DTYPES, Case
+from .variants import Function, Variant, specification
 
-Function = Callable[..., Tensor | tuple[Tensor, ...]]
-Call = Callable[[], tuple[Tensor, ...]]
+Tensors = tuple[Tensor, ...]
 
-# Random everywhere: constant data is kinder to caches and to memory than what anybody trains on.
-DATA: dict[str, Callable[[tuple[int, ...]], Tensor]] = {
+# Random everywhere: constant data is kinder to caches, to memory and to clocks than what anybody trains on.
+DATA: dict[str, Callable[..., Tensor]] = {
     "x": torch.rand,
-    "logits": lambda shape: 2 * torch.randn(shape),
+    "logits": lambda shape, device: 2 * torch.randn(shape, device=device),
     "mean": torch.randn,
-    "log_var": lambda shape: 0.5 * torch.randn(shape) - 1,
+    "log_var": lambda shape, device: 0.5 * torch.randn(shape, device=device) - 1,
 }
+BYTES = partial(torch.randint, 256, dtype=torch.uint8)
 
 OPERANDS = {
     "bernoulli_log_prob": ("x", "logits"),
     "gaussian_log_prob": ("x", "mean", "log_var"),
+    "rsample": ("mean", "log_var"),
     "rsample_kl": ("mean", "log_var"),
     "kl_standard_normal": ("mean", "log_var"),
+    "kl_normal": ("mean", "log_var", "mean", "log_var"),
+    "moments": ("moments",),
+    "bernoulli_loss": ("x", "logits"),
+    "gaussian_loss": ("x", "mean", "log_var"),
 }
+SAMPLING = ("rsample", "rsample_kl", "moments")  # the first output is z
+NOT_FOR_BACKWARD = {"rsample": ("mean",)}  # whose values no gradient depends on
 
 # Norm of the error relative to the norm of the truth: a few roundings of an element. Wrong formulas miss by far more.
-TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2}
-
-
-def variants(operator: str, compiler: str = "inductor") -> dict[str, Function]:
-    """What is compared, by name. Ratios are to the first."""
-    naive = getattr(baselines, operator)
-    return {
-        "fastvae": getattr(fastvae, operator),
-        "eager": naive,
-        "compiled": torch.compile(naive, dynamic=False, backend=compiler),
-    }
+TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2, "fp16": 4e-3}
 
 
 @dataclass(frozen=True)
-class Workload:
-    """Operands and the gradients that arrive at the outputs; all but x require a gradient."""
+class Inputs:
+    """One set: operands, of which all but x require a gradient, and the gradients that arrive at the outputs."""
 
-    case: Case
-    operands: tuple[Tensor, ...]
-    cotangents: tuple[Tensor, ...]
-
-    def call(self, function: Function) -> Call:
-        """Forward and backward of `function`, which leaves the gradients in the operands."""
-        dtypes = [output.dtype for output in _as_tuple(function(*self.operands))]
-        cotangents = [t.to(dtype) for t, dtype in zip(self.cotangents, dtypes, strict=True)]
-        operands, leaves = self.operands, self.leaves
-
-        def forward_backward() -> tuple[Tensor, ...]:
-            for leaf in leaves:
-                leaf.grad = None
-            outputs = _as_tuple(function(*operands))
-            torch.autograd.backward(outputs, cotangents)
-            return outputs
-
-        return forward_backward
+    operands: Tensors
+    cotangents: Tensors
 
     @property
     def leaves(self) -> list[Tensor]:
         return [operand for operand in self.operands if operand.requires_grad]
 
 
-def workload(case: Case) -> Workload:
-    names = OPERANDS[case.operator]
-    operands = tuple(DATA[name](case.shape).to(DTYPES[case.dtype]).requires_grad_(name != "x") for name in names)
-    outputs = _as_tuple(getattr(fastvae, case.operator)(*operands))
-    return Workload(case, operands, tuple(torch.randn(output.shape) for output in outputs))
+@dataclass(frozen=True)
+class Workload:
+    """What the variants of a case work on, in as many sets as the clock rotates among."""
+
+    case: Case
+    device: str
+    inputs: list[Inputs]
+    rotation: Rotation
+
+    def call(self, variant: Variant, function: Function, direction: str) -> Call:
+        """`function`, the variant's, as it stands or compiled, in one direction."""
+        inputs, keywords = self.inputs, self.case.keywords
+        cotangents = _cotangents(self, variant, function)
+
+        def forward(i: int, _: object = None) -> Tensors:
+            return as_tuple(function(*inputs[i].operands, **keywords))
+
+        def backward(i: int, outputs: Tensors) -> Tensors:
+            return torch.autograd.grad(outputs, inputs[i].leaves, cotangents[i])
+
+        def both(i: int, _: object = None) -> tuple[Tensors, Tensors]:
+            outputs = forward(i)
+            return outputs, backward(i, outputs)
+
+        runs: dict[str, Callable] = {"forward": forward, "backward": backward, "forward+backward": both}
+        prepare = forward if direction == "backward" else None
+        return Call(runs[direction], prepare, variant.capturable, partial(variant.context, self.device))
+
+    def bytes(self, direction: str) -> int:
+        """That must move: each input read once, each output written once."""
+        first, case = self.inputs[0], self.case
+        inputs, gradients = sum(map(_bytes, first.operands)), sum(map(_bytes, first.leaves))
+        outputs = sum(map(_bytes, first.cotangents))
+        unread = NOT_FOR_BACKWARD.get(case.operator, ())
+        read = sum(_bytes(t) for n, t in zip(OPERANDS[case.operator], first.operands, strict=True) if n not in unread)
+        return {
+            "forward": inputs + outputs,
+            "backward": read + outputs + gradients,
+            "forward+backward": inputs + 2 * outputs + gradients,
+        }[direction]
 
 
-def verify(work: Workload, variant: str, call: Call) -> None:
-    """Compare outputs and gradients with the reference backend in float64, given the noise that the variant drew.
+def workload(case: Case, device: str, l2_bytes: int = 0) -> Workload:
+    first = _inputs(case, device)
+    moved = sum(map(_bytes, (*first.operands, *first.cotangents)))
+    # The CPU, of which no cache is given, takes inputs as a training step leaves them.
+    turns = rotation(moved, l2_bytes) if l2_bytes else Rotation(1, cold=False)
+    return Workload(case, device, [first, *(_inputs(case, device) for _ in range(turns.sets - 1))], turns)
 
-    Raises AssertionError with the name of what deviates.
-    """
-    outputs = [output.detach() for output in call()]
-    gradients = [_gradient(leaf) for leaf in work.leaves]
-    noise = _noise(work, outputs[0]) if work.case.operator == "rsample_kl" else None
+
+def _inputs(case: Case, device: str) -> Inputs:
+    operands = tuple(_operand(name, case, device) for name in OPERANDS[case.operator])
+    outputs = as_tuple(specification(case.operator)(*operands, **case.keywords))
+    return Inputs(operands, tuple(torch.randn_like(output) for output in outputs))
+
+
+def _operand(name: str, case: Case, device: str) -> Tensor:
+    if name == "x" and case.target == "uint8":
+        return BYTES(size=case.shape, device=device)
+    operand = _moments(case, device) if name == "moments" else DATA[name](case.shape, device=device)
+    if case.layout == "channels_last":
+        operand = operand.contiguous(memory_format=torch.channels_last)
+    return operand.to(DTYPES[case.dtype]).requires_grad_(name != "x")
+
+
+def _moments(case: Case, device: str) -> Tensor:
+    half = (case.shape[0], case.shape[1] // 2, *case.shape[2:])
+    return torch.cat([DATA[name](half, device=device) for name in ("mean", "log_var")], dim=1)
+
+
+def _cotangents(work: Workload, variant: Variant, function: Function) -> list[list[Tensor]]:
+    """In the dtypes of what the variant returns. Its first call: here it is compiled."""
+    first = work.inputs[0]
+    with variant.context(work.device):
+        dtypes = [output.dtype for output in as_tuple(function(*first.operands, **work.case.keywords))]
+    return [[t.to(dtype) for t, dtype in zip(each.cotangents, dtypes, strict=True)] for each in work.inputs]
+
+
+class WrongVariantError(Exception):
+    """A variant that computes something else; the message says what deviates."""
+
+
+def verify(work: Workload, call: Call) -> None:
+    """Compare a forward+backward call's results with the reference in float64, given the noise that it drew."""
+    outputs, gradients = cast(tuple[Tensors, Tensors], call.once())
+    case, found = work.case, [t.detach() for t in (*outputs, *gradients)]
+    noise = _noise(work, found[0]) if case.operator in SAMPLING else None
     if noise is not None:
-        _check_normal(noise, f"{variant}, {work.case}")
-    truths = _truth(work, noise)
-    for i, (found, truth) in enumerate(zip([*outputs, *gradients], truths, strict=True)):
+        _check_normal(noise)
+    for i, (result, truth) in enumerate(zip(found, _truth(work, noise), strict=True)):
         what = f"output {i}" if i < len(outputs) else f"gradient {i - len(outputs)}"
-        error = float((found.double() - truth).norm() / truth.norm())
+        if result.shape != truth.shape:
+            raise WrongVariantError(f"{what} has shape {list(result.shape)} instead of {list(truth.shape)}")
+        error = float((result.double() - truth).norm() / truth.norm())
         # Written so that NaN fails too.
-        if not error <= TOLERANCE[work.case.dtype]:
-            raise AssertionError(f"{variant}, {work.case}: {what} is off by {error:.1e} of its norm")
+        if not error <= TOLERANCE[case.dtype]:
+            raise WrongVariantError(f"{what} is off by {error:.1e} of its norm")
 
 
-def _truth(work: Workload, noise: Tensor | None) -> list[Tensor]:
-    operands = [t.detach().double().requires_grad_(t.requires_grad) for t in work.operands]
+def _truth(work: Workload, noise: Tensor | None) -> Tensors:
+    """On the work's own device: an image batch in float64 would take the CPU minutes."""
+    case, first = work.case, work.inputs[0]
+    operands = [_double(t).requires_grad_(t.requires_grad) for t in first.operands]
+    given = {} if noise is None else {"eps": noise}
     with fastvae.backends.use("reference"):
-        given = {} if noise is None else {"eps": noise}
-        outputs = _as_tuple(getattr(fastvae, work.case.operator)(*operands, **given))
-        torch.autograd.backward(outputs, [t.double() for t in work.cotangents])
-    return [output.detach() for output in outputs] + [_gradient(t) for t in operands if t.requires_grad]
+        outputs = as_tuple(specification(case.operator)(*operands, **case.keywords, **given))
+        leaves = [t for t in operands if t.requires_grad]
+        gradients = torch.autograd.grad(outputs, leaves, [t.double() for t in first.cotangents])
+    return (*(output.detach() for output in outputs), *gradients)
+
+
+def _double(t: Tensor) -> Tensor:
+    return t.detach().double() if t.is_floating_point() else t
 
 
 def _noise(work: Workload, z: Tensor) -> Tensor:
-    mean, log_var = (t.detach().double() for t in work.operands)
-    return (z.double() - mean) * torch.exp(-log_var / 2)
+    operands = [t.detach().double() for t in work.inputs[0].operands]
+    mean, log_var = operands if len(operands) == 2 else operands[0].chunk(2, dim=1)
+    return (z.double() - mean) * torch.exp(-log_var.clamp(*posterior.CLAMP) / 2)
 
 
-def _check_normal(noise: Tensor, what: str) -> None:
+def _check_normal(noise: Tensor) -> None:
     """Mean and mean square within five standard errors of N(0, 1)'s; the rounding of z is far below."""
     n = noise.numel()
     mean, square = float(noise.mean()), float(noise.square().mean())
     if not (abs(mean) <= 5 / math.sqrt(n) and abs(square - 1) <= 5 * math.sqrt(2 / n)):
-        raise AssertionError(f"{what}: noise of mean {mean:.3f} and mean square {square:.3f} is not N(0, 1)")
+        raise WrongVariantError(f"noise of mean {mean:.3f} and mean square {square:.3f} is not N(0, 1)")
 
 
-def _gradient(leaf: Tensor) -> Tensor:
-    assert leaf.grad is not None
-    return leaf.grad
-
-
-def _as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def as_tuple(outputs: Tensor | Tensors) -> Tensors:
     return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _bytes(t: Tensor) -> int:
+    return t.numel() * t.element_size()

@@ -3,34 +3,81 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
-Call = Callable[[], object]
+SAMPLE_SECONDS = 2e-3  # a shorter sample would measure the timer's and the scheduler's whims
+WARM_CALLS = 5
+
+Meter = Callable[[], float]  # takes one sample: seconds for one call
 
 
-def interleaved(
-    variants: Mapping[str, Call], rounds: Iterable[int], iterations: Mapping[str, int] | None = None
-) -> dict[str, list[float]]:
-    """Seconds for one call, by variant and round.
+@dataclass(frozen=True)
+class Call:
+    """What a clock times: `run(i, prepare(i))` on input set i, `prepare` being left out of the time."""
 
-    Each round times every variant once, in an order drawn anew (which of them ran before is part of what one
-    measures), as the mean over `iterations[name]` calls. The callables must be warm.
-    """
-    iterations = iterations or {}
-    samples: dict[str, list[float]] = {name: [] for name in variants}
-    order, shuffle = list(variants), random.Random(0).shuffle
+    run: Callable[[int, Any], object]
+    prepare: Callable[[int], Any] | None = None
+    captured: bool = True  # whether a CUDA graph may record it
+    context: Callable[[], AbstractContextManager] = nullcontext  # entered around samples, never timed
+
+    def once(self, i: int = 0) -> object:
+        with self.context():
+            return self.run(i, self.state(i))
+
+    def state(self, i: int) -> Any:
+        return None if self.prepare is None else self.prepare(i)
+
+
+class WallMeter:
+    """Mean over as many calls as fill a sample, by perf_counter. Results are freed at once, as in a training step."""
+
+    def __init__(self, call: Call) -> None:
+        self.call, self.calls = call, 1
+        self.seconds = min(self() for _ in range(WARM_CALLS))
+        self.calls = math.ceil(SAMPLE_SECONDS / self.seconds)
+        self.sample_seconds = self.seconds * self.calls
+
+    def __call__(self) -> float:
+        run = self.call.run
+        with self.call.context():
+            states = [self.call.state(0) for _ in range(self.calls)]
+            start = perf_counter()
+            while states:
+                run(0, states.pop())
+            return (perf_counter() - start) / self.calls
+
+
+def alternate(meters: Mapping[str, Meter], rounds: Iterable[int]) -> dict[str, list[float]]:
+    """A sample of every meter in each round, in an order drawn anew: which ran before is part of what one measures."""
+    samples: dict[str, list[float]] = {name: [] for name in meters}
+    order, shuffle = list(meters), random.Random(0).shuffle
     with _without_gc():
         for _ in rounds:
             shuffle(order)
             for name in order:
-                samples[name].append(seconds(variants[name], iterations.get(name, 1)))
+                samples[name].append(meters[name]())
     return samples
 
 
-def seconds(call: Call, iterations: int = 1) -> float:
+def interleaved(
+    variants: Mapping[str, Callable[[], object]], rounds: Iterable[int], iterations: Mapping[str, int] | None = None
+) -> dict[str, list[float]]:
+    """Seconds for one call, by variant and round, each the mean over `iterations[name]` calls. They must be warm."""
+    counts = iterations or {}
+    return alternate({name: _meter(call, counts.get(name, 1)) for name, call in variants.items()}, rounds)
+
+
+def _meter(call: Callable[[], object], iterations: int) -> Meter:
+    return lambda: seconds(call, iterations)
+
+
+def seconds(call: Callable[[], object], iterations: int = 1) -> float:
     """Seconds for one call, as the mean over `iterations` of them."""
     start = perf_counter()
     for _ in range(iterations):

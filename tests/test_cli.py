@@ -30,6 +30,9 @@ def run(capsys, *arguments):
         (("demo", "--threads", "3000000000"), "3000000000 is not in 1 to"),
         (("demo", "--epochs", "many"), "invalid"),
         (("demo", "--colour", "red"), "unrecognized arguments: --colour red"),
+        (("bench", "--suite", "slow"), "invalid choice: 'slow'"),
+        (("bench", "--threads", "0"), "0 is not in 1 to"),
+        (("compare", "a.json"), "required: B.json"),
     ],
 )
 def test_wrong_argument(capsys, arguments, message):
@@ -64,6 +67,36 @@ def test_missing_extra_is_named(capsys, monkeypatch, tmp_path):
     assert (status, len(err)) == (2, 1)
     assert "pip install 'fastvae[train]'" in err[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_bench_names_its_extra(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("fastvae.training.extras.find_spec", lambda name: None if name == "pytest" else object())
+    status, _, err = run(capsys, "bench", "--out", str(tmp_path / "out" / "report.json"))
+    assert (status, len(err)) == (2, 1)
+    assert "pip install 'fastvae[bench]'" in err[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_bench_without_its_suite_is_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("fastvae.suite.find_spec", lambda name: None)
+    monkeypatch.setattr("fastvae.suite.__file__", str(tmp_path / "fastvae" / "suite.py"))
+    status, _, err = run(capsys, "bench", "--out", str(tmp_path / "report.json"))
+    assert (status, len(err)) == (2, 1)
+    assert "benchmarks are not installed" in err[0]
+
+
+def test_bench_finds_an_unwritable_report_before_any_work(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("benchmarks.__main__.measure", lambda *_: pytest.fail("work has begun"))
+    status, _, err = run(capsys, "bench", "--out", str(tmp_path))
+    assert (status, err) == (2, [f"fastvae: {tmp_path}: Is a directory"])
+
+
+def test_bench_hands_its_options_to_the_suite(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr("benchmarks.__main__.measure", lambda *arguments: given.append(arguments) or 0)
+    assert cli.main(["bench", "--suite", "full", "--out", str(tmp_path / "a.json"), "-k", "bernoulli and fp32"]) == 0
+    options = ["--suite=full", "--device=auto", "--threads=2", "-k", "bernoulli and fp32"]
+    assert given == [(tmp_path / "a.json", None, options)]
 
 
 def test_interrupt_is_one_line(capsys, monkeypatch, tmp_path):

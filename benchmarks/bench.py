@@ -1,0 +1,199 @@
+"""The measuring itself: one experiment at a time, its variants verified, timed in turns, and probed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastvae.cuda_timing import CudaDevice, GraphMeter, StreamMeter, launch_seconds
+from fastvae.reports.document import FUSED
+from fastvae.timing import Call, WallMeter, alternate
+
+from . import experiments, training
+from .cases import Case
+from .experiments import Bound, Experiment, FloorExperiment, OperatorExperiment
+from .probes import Gauge, kernels, peak_bytes, told
+from .training import TrainingCase, TrainingExperiment
+from .variants import COMPILERS
+from .workload import WrongVariantError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Rounds fill `seconds` for each case, within bounds."""
+
+    seconds: float
+    least: int
+    most: int
+    energy_seconds: float
+
+    def rounds(self, round_seconds: float) -> int:
+        return min(self.most, max(self.least, int(self.seconds / round_seconds)))
+
+
+BUDGETS = {
+    "quick": Budget(seconds=0.8, least=9, most=36, energy_seconds=0.1),
+    "full": Budget(seconds=2.0, least=16, most=64, energy_seconds=0.2),
+}
+
+# Seconds: on the CPU from runs on two cores, on GPUs a guess. The bar corrects them as it goes.
+COMPILE_SECONDS = {"cpu": 6.0, "cuda": 5.0}
+TRAINING_COMPILE_SECONDS = {"cpu": 14.0, "cuda": 15.0}
+VARIANT_SECONDS = {"cpu": 0.25, "cuda": 0.9}  # verifying, warming, recording, probing
+
+AnyCase = Case | Bound | TrainingCase
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A variant's samples and fields; or, in `wrong`, why it has none, and whether that is a failure: fastvae's is."""
+
+    seconds: tuple[float, ...] = ()
+    info: Mapping[str, Any] | None = None
+    wrong: str | None = None
+    failure: bool = False
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A call and its clock."""
+
+    call: Call
+    meter: WallMeter | GraphMeter | StreamMeter
+    clock: str
+
+
+def variant_names(case: AnyCase, suite: str, device: str) -> list[str]:
+    if isinstance(case, Bound):
+        return [case.name]
+    if isinstance(case, TrainingCase):
+        return training.names(device)
+    return experiments.operator_names(case, suite, device)
+
+
+def budget(suite: str, seconds: float | None = None) -> Budget:
+    return BUDGETS[suite] if seconds is None else replace(BUDGETS[suite], seconds=seconds)
+
+
+def estimate(case: AnyCase, names: Sequence[str], first: bool, budget: Budget, device: str) -> float:
+    """Seconds that a case will take; `first` of its work, it waits for the compiler."""
+    compiled = sum(map(_is_compiled, names))
+    each = (TRAINING_COMPILE_SECONDS if isinstance(case, TrainingCase) else COMPILE_SECONDS)[device]
+    return budget.seconds * 1.2 + VARIANT_SECONDS[device] * len(names) + (compiled * each if first else 0.0)
+
+
+def _is_compiled(name: str) -> bool:
+    return name.split(", ")[-1] in COMPILERS
+
+
+class Bench:
+    """Holds one experiment, the current one, and the outcomes of its current case."""
+
+    def __init__(self, device: str, budget: Budget, compiler: str = "inductor") -> None:
+        self.device, self.budget, self.compiler = device, budget, compiler
+        self.gauge = Gauge(device)
+        self.cuda = _cuda() if device == "cuda" else None
+        self._work: tuple | None = None
+        self._experiment: Experiment | None = None
+        self._measured: tuple[str, dict[str, Outcome]] = ("", {})
+
+    def verify(self, case: AnyCase, name: str) -> Outcome:
+        """What is wrong with a variant, without timing it."""
+        experiment = self._experiment_of(case)
+        try:
+            experiment.call(name, case).once()
+        except WrongVariantError as error:
+            return Outcome(wrong=str(error), failure=experiment.role(name) == FUSED)
+        return Outcome()
+
+    def outcome(self, case: AnyCase, name: str, names: Sequence[str]) -> Outcome:
+        """Of variant `name`; the case's `names` are timed in turns when the first of them is asked for."""
+        if self._measured[0] != str(case):
+            self._measured = str(case), self._measure(case, names)
+        return self._measured[1][name]
+
+    def _experiment_of(self, case: AnyCase) -> Experiment:
+        if self._work != case.work:
+            self._experiment = self._work = None  # frees the last one's memory first
+            torch._dynamo.reset()
+            if self.cuda is not None:
+                torch.cuda.empty_cache()
+            torch.manual_seed(0)
+            self._experiment, self._work = self._make(case), case.work
+        assert self._experiment is not None
+        return self._experiment
+
+    def _make(self, case: AnyCase) -> Experiment:
+        if isinstance(case, Bound):
+            return FloorExperiment(case, self.device)
+        if isinstance(case, TrainingCase):
+            return TrainingExperiment(case, self.device, self.compiler)
+        return OperatorExperiment(case, self.device, self.compiler, 0 if self.cuda is None else self.cuda.l2_bytes)
+
+    def _measure(self, case: AnyCase, names: Sequence[str]) -> dict[str, Outcome]:
+        try:
+            experiment = self._experiment_of(case)
+        except Exception as error:  # a size that this device has no memory for is no end of the others
+            return dict.fromkeys(names, Outcome(wrong=f"cannot be set up: {_line(error)}"))
+        outcomes: dict[str, Outcome] = {}
+        timed: dict[str, Timed] = {}
+        for name in names:
+            try:
+                timed[name] = self._timed(experiment.call(name, case), experiment.sets)
+            except Exception as error:  # whatever a compiler or a driver raises, the other variants are measured
+                reason = str(error) if isinstance(error, WrongVariantError) else f"cannot be timed: {_line(error)}"
+                outcomes[name] = Outcome(wrong=reason, failure=experiment.role(name) == FUSED)
+        rounds = self.budget.rounds(sum(found.meter.sample_seconds for found in timed.values())) if timed else 0
+        samples = alternate({name: found.meter for name, found in timed.items()}, range(rounds))
+        derived = experiment.derived(samples)
+        for name, found in timed.items():
+            facts = {"role": experiment.role(name), **experiment.info(name, case)}
+            facts |= {**self._probe(found, experiment), **derived.get(name, {})}
+            outcomes[name] = Outcome(tuple(samples[name]), self._info(case, name, facts, samples[name]))
+        return outcomes
+
+    def _timed(self, call: Call, sets: int) -> Timed:
+        if self.cuda is None:
+            return Timed(call, WallMeter(call), "wall")
+        if call.captured:
+            try:
+                return Timed(call, GraphMeter(self.cuda, call, sets), "graph")
+            except RuntimeError as error:  # what cannot be recorded is launched, and the report says so
+                return Timed(call, StreamMeter(self.cuda, call, sets), f"stream, not recorded: {_line(error)}")
+        return Timed(call, StreamMeter(self.cuda, call, sets), "stream")
+
+    def _probe(self, timed: Timed, experiment: Experiment) -> dict[str, Any]:
+        call, meter = timed.call, timed.meter
+        facts = {"clock": timed.clock, "calls_per_sample": meter.calls}
+        if self.cuda is None or isinstance(meter, WallMeter):
+            return facts
+        spent = self.gauge.spend(meter, meter.calls_made, self.budget.energy_seconds)
+        if call.prepare is not None:
+            spent["energy_joules"] = None  # it is that of what is prepared, too
+        return {
+            **facts,
+            "input_sets": experiment.sets,
+            "cold": experiment.cold,
+            "peak_bytes": told(peak_bytes, call, self.device),
+            "kernels": told(kernels, call, self.device),
+            "launch_seconds": told(launch_seconds, self.cuda, call, experiment.sets),
+            **spent,
+        }
+
+    def _info(self, case: AnyCase, name: str, facts: dict[str, Any], samples: Sequence[float]) -> dict[str, Any]:
+        p20, middle, p80 = (float(p) for p in np.percentile(samples, (20, 50, 80)))
+        speed = {"gb_per_s": facts["bytes"] / middle / 1e9} if "bytes" in facts else {}
+        known = {key: value for key, value in {**facts, **speed}.items() if value is not None}
+        return {"case": str(case), "variant": name, **known, "p20": p20, "p80": p80}
+
+
+def _cuda() -> CudaDevice:
+    return CudaDevice(torch.device("cuda", torch.cuda.current_device()))
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -1,0 +1,158 @@
+"""`python -m benchmarks.readme [REPORT]`: the README's tables, made from the reports that their markers name.
+
+With REPORT, a file below benchmarks/reports, the block measured on the same processor or GPU is made from it from now
+on. `make test` fails where a table and its report differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import geometric_mean
+
+from fastvae.reports import document, render
+from fastvae.reports.document import FUSED, ReportError
+from fastvae.reports.tables import duration
+from fastvae.training.files import whole_file
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"<!-- measured: (?P<path>\S+) -->\n.*?<!-- end of what was measured -->", re.DOTALL)
+RIVALS = ("eager", "compiled")
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+LEAST_OPERATORS = 3  # a size has a column where so many operators were measured at it; the report has the others
+
+
+@dataclass(frozen=True)
+class Result:
+    """A case of forward + backward: medians in seconds of fastvae and of its rivals."""
+
+    operator: str
+    size: str
+    dtype: str
+    fused: float
+    rivals: Mapping[str, float]
+
+    def ratio(self, rival: str) -> float:
+        return self.rivals[rival] / self.fused
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__)
+    parser.add_argument("report", nargs="?", type=Path, help="the report of a new measurement")
+    options, readme = parser.parse_args(arguments), ROOT / "README.md"
+    try:
+        text = readme.read_text(encoding="utf-8")
+        if options.report is not None:
+            text = adopted(text, options.report.resolve())
+        _write(readme, generated(text))
+    except (OSError, ReportError) as error:
+        print(f"benchmarks.readme: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def generated(text: str) -> str:
+    """`text` with every block made anew from the report that its marker names."""
+    return BLOCK.sub(lambda found: _block(found["path"]), text)
+
+
+def adopted(text: str, report: Path) -> str:
+    """`text` with `report` named by the marker of the block from the same processor or GPU."""
+    if not report.is_relative_to(ROOT / "benchmarks" / "reports"):
+        raise ReportError(f"{report}: copy it to benchmarks/reports first, named by date and machine")
+    new, path = document.load(report), report.relative_to(ROOT).as_posix()
+    if document.version_of(new) == document.VERSION:
+        _write(report.with_suffix(".md"), render.report(document.parse(new, report.name), markdown=True))
+    for found in BLOCK.finditer(text):
+        if _processor(document.load(ROOT / found["path"])) == _processor(new):
+            return text.replace(f"<!-- measured: {found['path']} -->", f"<!-- measured: {path} -->")
+    raise ReportError(
+        f"README.md has no block from {_processor(new)}: put <!-- measured: {path} --> and "
+        "<!-- end of what was measured --> on two lines where its tables belong"
+    )
+
+
+def results(found: Mapping) -> list[Result]:
+    """The complete cases of a report of any version, of plain operands."""
+    medians: dict[tuple[str, str, str], dict[str, float]] = {}
+    for entry in found["benchmarks"]:
+        info = entry["extra_info"]
+        if _shown(info):
+            key = info["operator"], "x".join(map(str, info["shape"])), info["dtype"]
+            # The first version called it fastvae; now variants are named by backend, the one that serves first.
+            name = "fastvae" if info.get("role") == FUSED else info["variant"]
+            medians.setdefault(key, {}).setdefault(name, entry["stats"]["median"])
+    complete = {key: times for key, times in medians.items() if {"fastvae", *RIVALS} <= times.keys()}
+    return [Result(*key, times["fastvae"], {r: times[r] for r in RIVALS}) for key, times in complete.items()]
+
+
+def _shown(info: Mapping) -> bool:
+    plain = info.get("layout", "contiguous"), info.get("target", "float"), info.get("samples")
+    kind = info.get("kind", "operator"), info.get("direction", "forward+backward")
+    return "operator" in info and plain == ("contiguous", "float", None) and kind == ("operator", "forward+backward")
+
+
+def _block(path: str) -> str:
+    found = document.load(ROOT / path)
+    cases = results(found)
+    sizes = [size for size in dict.fromkeys(r.size for r in cases) if _operators_at(cases, size) >= LEAST_OPERATORS]
+    dtypes = list(dict.fromkeys(result.dtype for result in cases if result.size in sizes))
+    shown = [result for result in cases if result.size in sizes and result.dtype in dtypes]
+    parts = [*(_ratios(shown, dtype, sizes) for dtype in dtypes), _means(shown, dtypes), _training(found)]
+    link = Path(path).with_suffix(".md").as_posix()
+    parts.append(f"Times, and everything else that was measured: [{Path(link).name}]({link}).")
+    body = "\n\n".join(part for part in parts if part)
+    return f"<!-- measured: {path} -->\n{body}\n<!-- end of what was measured -->"
+
+
+def _operators_at(cases: Sequence[Result], size: str) -> int:
+    return len({result.operator for result in cases if result.size == size})
+
+
+def _ratios(cases: Sequence[Result], dtype: str, sizes: Sequence[str]) -> str:
+    cells = {(r.operator, r.size): " / ".join(f"{r.ratio(v):.2f}" for v in RIVALS) for r in cases if r.dtype == dtype}
+    operators = dict.fromkeys(operator for operator, _ in cells)
+    rows = [[f"`{operator}`", *(cells.get((operator, size), "") for size in sizes)] for operator in operators]
+    return _table([DTYPES[dtype], *sizes], rows)
+
+
+def _means(cases: Sequence[Result], dtypes: Sequence[str]) -> str:
+    rows = []
+    for dtype in dtypes:
+        ratios = [[result.ratio(rival) for result in cases if result.dtype == dtype] for rival in RIVALS]
+        rows.append([DTYPES[dtype], *(f"{geometric_mean(found):.2f} ({min(found):.2f})" for found in ratios)])
+    return _table(["geometric mean (minimum)", *RIVALS], rows) if rows else ""
+
+
+def _training(found: Mapping) -> str:
+    """Steps, and what of them the ELBO takes; the first version measured none."""
+    entries = [entry for entry in found["benchmarks"] if entry["extra_info"].get("kind") == "training"]
+    rows = [
+        [info["case"], info["variant"], duration(entry["stats"]["median"]), duration(info["elbo_seconds"])]
+        for entry in entries
+        if "elbo_seconds" in (info := entry["extra_info"])
+    ]
+    return _table(["training step", "", "step", "of it the ELBO"], rows) if rows else ""
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in header[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows)).replace("|  |", "| |")
+
+
+def _processor(found: Mapping) -> str:
+    machine = found["machine_info"]
+    return machine.get("gpu", machine["cpu"])
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,177 @@
+"""Reports and comparisons in words and tables: plain, or as a Markdown document with headings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import geometric_mean
+
+from .compare import Comparison, Row
+from .document import FUSED, Entry, Report
+from .scaling import slopes
+from .tables import duration, number, size, table, without_empty
+
+DISTURBED = 0.2  # a floor of noise that says nothing but that
+
+Cells = Mapping[str, Entry]  # the variants of one case
+
+COLUMNS = {
+    "median": lambda e: duration(e.median),
+    "p20 - p80": lambda e: f"{duration(e['p20'])} - {duration(e['p80'])}",
+    "GB/s": lambda e: number(e["gb_per_s"]),
+    "% of copy": lambda e: number(e["copy_percent"], 0),
+    "saved": lambda e: size(e["saved_bytes"]),
+    "peak": lambda e: size(e["peak_bytes"]),
+    "kernels": lambda e: number(e["kernels"], 0),
+    "launch": lambda e: duration(e["launch_seconds"]),
+    "energy": lambda e: "" if e["energy_joules"] is None else f"{1e3 * e['energy_joules']:.3g} mJ",
+    "power": lambda e: "" if e["power_watts"] is None else f"{e['power_watts']:.0f} W",
+    "clock": lambda e: "" if e["sm_mhz"] is None else f"{e['sm_mhz']} MHz",
+    "throttled": lambda e: ", ".join(e["throttle_reasons"] or ()),
+}
+
+
+def report(found: Report, markdown: bool = False) -> str:
+    """Everything a report says but its samples."""
+    sections = {
+        "What was measured": _origin(found),
+        "Bounds on this machine": _floors(found),
+        "How many times longer the alternatives take": _ratios(found),
+        "Operators": _cases(found.of("operator")),
+        "Training steps": _training(found.of("training")),
+        "Scaling": _scaling(found),
+        "Wrong, and so without a speed": "\n".join(f"- {line}" for line in found.wrong),
+    }
+    return _document(f"Report {found.name}", sections, markdown)
+
+
+def comparison(found: Comparison, threshold: float | None = None, markdown: bool = False) -> str:
+    """Differences of environment first: they explain more than any commit."""
+    sections = {
+        "Differences of environment": _environment(found),
+        "Verdict": _verdict(found, threshold),
+        "Cases": _rows(found.rows),
+        f"Only in {found.before.name}": _list(found.only_before),
+        f"Only in {found.after.name}": _list(found.only_after),
+    }
+    return _document(f"From {found.before.name} to {found.after.name}", sections, markdown)
+
+
+def _document(title: str, sections: Mapping[str, str], markdown: bool) -> str:
+    head = "{}\n\n{}" if not markdown else "## {}\n\n{}"
+    parts = [head.format(heading, text) for heading, text in sections.items() if text]
+    return "\n\n".join([f"# {title}" if markdown else title, *parts]) + "\n"
+
+
+def _origin(found: Report) -> str:
+    facts = [f"{name} {value}" for name, value in found.machine.items()]
+    whole = "" if found.complete else " The run was broken off: cases are missing."
+    return f"Suite {found.suite}: {', '.join(facts)}, commit {found.commit}.{whole}"
+
+
+def _floors(found: Report) -> str:
+    entries = [entry for variants in found.of("floor").values() for entry in variants.values()]
+    return "\n".join(f"- {entry['what']}: {_floor(entry)}" for entry in entries)
+
+
+def _floor(entry: Entry) -> str:
+    return duration(entry.median) if entry["gb_per_s"] is None else f"{entry['gb_per_s']:,.1f} GB/s"
+
+
+def _ratios(found: Report) -> str:
+    """Geometric mean and minimum over the cases, by what is measured and by rival."""
+    ratios: dict[tuple[str, ...], list[tuple[float, str]]] = {}
+    for case, variants in found.of("operator").items():
+        for ours in (entry for entry in variants.values() if entry.role == FUSED):
+            for rival in (entry for entry in variants.values() if entry.role != FUSED):
+                key = (ours.variant, rival.variant, ours["dtype"], ours["direction"])
+                ratios.setdefault(key, []).append((rival.median / ours.median, case))
+    rows = [
+        [*key, str(len(logs)), f"{geometric_mean(r for r, _ in logs):.2f}x", f"{min(logs)[0]:.2f}x", min(logs)[1]]
+        for key, logs in ratios.items()
+    ]
+    header = ("fastvae", "than", "dtype", "direction", "cases", "geometric mean", "minimum", "minimum at")
+    return table(header, rows, "llllrrrl") if rows else ""
+
+
+def _cases(cases: Mapping[str, Cells]) -> str:
+    rows = [
+        [case, name, *(cell(entry) for cell in COLUMNS.values())]
+        for case, variants in cases.items()
+        for name, entry in variants.items()
+    ]
+    header, rows = without_empty(["case", "variant", *COLUMNS], rows)
+    return table(header, rows, "ll" + "r" * (len(header) - 2)) if rows else ""
+
+
+def _training(cases: Mapping[str, Cells]) -> str:
+    rows = [
+        [case, name, duration(entry.median), duration(entry["elbo_seconds"]), _share(entry), duration(entry["p80"])]
+        for case, variants in cases.items()
+        for name, entry in variants.items()
+    ]
+    header = ("network", "variant", "step", "of it the ELBO", "share", "p80")
+    return table(header, rows, "llrrrr") if rows else ""
+
+
+def _share(entry: Entry) -> str:
+    elbo = entry["elbo_seconds"]
+    return "" if elbo is None else f"{100 * elbo / entry.median:.0f} %"
+
+
+def _scaling(found: Report) -> str:
+    rows = [
+        [line.name, line.variant, f"{line.elements[0]:.0e} to {line.elements[-1]:.0e}", number(line.time, 2),
+         number(line.saved, 2), number(line.peak, 2)]
+        for line in slopes(found)
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    header, rows = without_empty(["operator", "variant", "elements", "time", "saved bytes", "peak bytes"], rows)
+    text = "Slopes on logarithmic axes over the largest hundredfold of sizes: 1 is proportional to the elements."
+    return f"{text}\n\n{table(header, rows, 'lll' + 'r' * (len(header) - 3))}"
+
+
+def _environment(found: Comparison) -> str:
+    rows = found.environment
+    return table(("", found.before.name, found.after.name), rows, "lll") if rows else "None."
+
+
+def _verdict(found: Comparison, threshold: float | None) -> str:
+    significant = [row for row in found.rows if row.significant]
+    lines = [
+        f"{len(significant)} of {len(found.rows)} common cases differ significantly: the 99 % bootstrap interval of "
+        f"the ratio excludes 1, and the ratio exceeds the noise of {found.floor.reason}."
+    ]
+    if found.floor.log > DISTURBED:
+        lines.append(
+            "Something else ran beside one of these runs: with so much noise, measure again before concluding."
+        )
+    lines += [f"- {row.after.case} {row.after.variant}: {row.ratio:.3f}" for row in significant]
+    if threshold is not None:
+        slower = found.slower_than(threshold)
+        lines.append(
+            f"{len(slower)} of fastvae's are slower by more than {threshold:g}: past the threshold."
+            if slower
+            else f"None of fastvae's is significantly slower by more than {threshold:g}."
+        )
+    return "\n".join(lines)
+
+
+def _rows(rows: Sequence[Row]) -> str:
+    cells = (
+        (
+            row.after.case,
+            row.after.variant,
+            duration(row.before.median),
+            duration(row.after.median),
+            f"{row.ratio:.3f}",
+            f"{row.interval.low:.3f} - {row.interval.high:.3f}",
+            ("slower" if row.ratio > 1 else "faster") if row.significant else "",
+        )
+        for row in rows
+    )
+    return table(("case", "variant", "before", "after", "ratio", "99 % interval", "significant"), cells, "llrrrrl")
+
+
+def _list(names: Iterable[str]) -> str:
+    return "\n".join(f"- {name}" for name in names)
