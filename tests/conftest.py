@@ -1,4 +1,4 @@
-"""Every operator goes through the same tests on every backend and device; what cannot serve here is skipped, and said."""
+"""Every operator goes through the same tests on every backend and device; what cannot serve is skipped, and said."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if not GPU and find_spec("triton") is not None:
     # Before any kernel is defined: Triton then runs them in its interpreter, on CPU tensors.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-import fastvae.backends as backends
+import fastvae.backends as backends  # noqa: E402
 
 # (backend, device): each serves the tests of every operator.
 TARGETS = (
@@ -33,8 +33,8 @@ def pytest_addoption(parser):
     parser.addoption("--accuracy-table", action="store_true", help="print the tables of wrong bits")
 
 
-# Triton's interpreter takes 20 to 200 ms for each program of a kernel. Under it run: all operators, keywords and dtypes,
-# few of the sizes; not what checks torch's side of an operator, which is the same whoever computes.
+# Triton's interpreter takes 20 to 200 ms for each program of a kernel. Under it run all operators, keywords and dtypes,
+# and few of the sizes; not what checks torch's side of an operator, which is the same whoever computes.
 NOT_INTERPRETED = re.compile(
     r"_odd_sizes.*-(2|3|7|8|9|15|16|31|33|63|127|129|255|511|513|1023|16385|70001)\]"
     r"|_odd_sizes.*dtype2-|threads|196608|test_nothing_is_correlated|kolmogorov|standard_errors|tails_are_present"

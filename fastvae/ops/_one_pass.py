@@ -43,6 +43,10 @@ class OnePass:
         return self.of.tensors
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        return (*self.of.outputs, *(f"grad_{text.split()[-1]}" for text in self.tensors[: self.of.differentiable]))
+
+    @property
     def shaped(self) -> int:
         return self.of.shaped
 

@@ -71,7 +71,7 @@ class Operator:
         library.define(f"{self.name}({forward}) -> {_returns(len(self.outputs))}")
         library.define(f"{self.name}_backward({backward}) -> {_returns(self.differentiable)}")
         self._register(self.name, self.fake, self._vmap)
-        self._register(f"{self.name}_backward", self._fake_backward, self._vmap_backward)
+        self._register(f"{self.name}_backward", self.fake_backward, self._vmap_backward)
 
     def _register(self, name: str, fake: Callable, vmap: Callable) -> None:
         torch.library.register_fake(f"fastvae::{name}", fake, lib=library)
@@ -85,7 +85,7 @@ class Operator:
     def backward(self) -> Callable:
         return getattr(torch.ops.fastvae, f"{self.name}_backward").default
 
-    def _fake_backward(self, *args):
+    def fake_backward(self, *args):
         tensors = args[len(self.outputs) :][: len(self.tensors)]
         constants = args[len(self.outputs) + len(self.tensors) : -1]
         shaped = tensors[: self.shaped]

@@ -1,7 +1,7 @@
 """Compile the Triton kernels for GPUs that are not here: `python compile.py ARCH...` prints one JSON line a kernel.
 
-A stand-in for Triton's driver claims the architecture and launches nothing; the package's own launches then compile what
-they would run. A process of its own, since Triton must neither interpret nor have met another driver.
+A stand-in for Triton's driver claims the architecture and launches nothing; the package's own launches then compile
+what they would run. A process of its own, since Triton must neither interpret nor have met another driver.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ FP32, BF16, UINT8 = torch.float32, torch.bfloat16, torch.uint8
 
 
 def calls():
-    """Representative signatures by name: operator, shape, dtype. Short rows, long rows, rows that are not full tiles."""
+    """Representative signatures by name: operator, shape, dtype. Short rows, long rows, rows of no full tile."""
     from fastvae.backends.triton import likelihood, posterior
 
     seed, both = torch.tensor(1), [True, True]

@@ -1,4 +1,4 @@
-"""What Triton makes of the kernels, read from the machine code for GPUs that need not be here. `-s` prints the table."""
+"""What Triton makes of the kernels, read from machine code for GPUs that need not be here. `-s` prints the table."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from ...ops import likelihood as ops
 from . import posterior
 from .elementary import fma, sigmoid_tail, softplus_decay
-from .launch import Constants, Formula, kernel, on_device
+from .launch import Formula, kernel, on_device
+from .prepare import Constants
 
 
 @triton.jit
@@ -116,16 +117,12 @@ def _gaussian(function) -> Formula:
     return Formula(function, _gaussian_scalars, posterior.flags, posterior.read)
 
 
-bernoulli_log_prob = kernel(ops.BERNOULLI_LOG_PROB, _bernoulli(bernoulli_log_prob_value), backward=False)
+bernoulli_log_prob = kernel(ops.BERNOULLI_LOG_PROB, _bernoulli(bernoulli_log_prob_value))
 bernoulli_log_prob_backward = kernel(ops.BERNOULLI_LOG_PROB, _bernoulli(bernoulli_log_prob_gradient), backward=True)
-gaussian_log_prob = kernel(ops.GAUSSIAN_LOG_PROB, _gaussian(gaussian_log_prob_value), backward=False)
+gaussian_log_prob = kernel(ops.GAUSSIAN_LOG_PROB, _gaussian(gaussian_log_prob_value))
 gaussian_log_prob_backward = kernel(ops.GAUSSIAN_LOG_PROB, _gaussian(gaussian_log_prob_gradient), backward=True)
-bernoulli_log_prob_one_pass = kernel(
-    ops.BERNOULLI_LOG_PROB_ONE_PASS, _bernoulli(bernoulli_log_prob_one_pass_results), backward=False
-)
-gaussian_log_prob_one_pass = kernel(
-    ops.GAUSSIAN_LOG_PROB_ONE_PASS, _gaussian(gaussian_log_prob_one_pass_results), backward=False
-)
+bernoulli_log_prob_one_pass = kernel(ops.BERNOULLI_LOG_PROB_ONE_PASS, _bernoulli(bernoulli_log_prob_one_pass_results))
+gaussian_log_prob_one_pass = kernel(ops.GAUSSIAN_LOG_PROB_ONE_PASS, _gaussian(gaussian_log_prob_one_pass_results))
 
 
 def rescale_(grad: Tensor, upstream: Tensor) -> None:

@@ -6,7 +6,8 @@ import triton
 import triton.language as tl
 
 from ...ops import objective as ops
-from .launch import Constants, Formula, kernel
+from .launch import Formula, kernel
+from .prepare import Constants
 
 
 @triton.jit
@@ -35,5 +36,5 @@ def _scalars(constants: Constants, count: int) -> tuple[float, float]:
     return constants["beta_value"], _share(constants, count)
 
 
-elbo = kernel(ops.ELBO, Formula(elbo_value, _scalars, sum_scale=_share), backward=False)
+elbo = kernel(ops.ELBO, Formula(elbo_value, _scalars, sum_scale=_share))
 elbo_backward = kernel(ops.ELBO, Formula(elbo_gradient, _scalars), backward=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from .rows import ALIGNED, Operand
@@ -16,7 +16,7 @@ PROGRAMS = 1024  # enough of them to fill the largest GPUs; more would only add 
 MAX_PARTS = 4096  # partial sums of a row, which one tile adds up
 
 
-class Unmergeable(Exception):
+class UnmergeableError(Exception):
     """More distinct strides than the kernel walks; copies of the operands have fewer."""
 
 
@@ -33,7 +33,7 @@ class Space(NamedTuple):
 def flatten(shape: Sequence[int], batch_ndim: int, operands: Sequence[Strides], sums: bool) -> Space:
     """Merge neighbouring dimensions that every operand steps through as one; the event's in the order of memory.
 
-    Raises Unmergeable where more than two rows' or two columns' dimensions remain.
+    Raises UnmergeableError where more than two rows' or two columns' dimensions remain.
     """
     order = [*range(batch_ndim), *_event_order(shape, batch_ndim, operands)]
     order = [d for d in order if shape[d] != 1]
@@ -45,7 +45,7 @@ def flatten(shape: Sequence[int], batch_ndim: int, operands: Sequence[Strides], 
     rows = [group for group in groups if group[0] < batch_ndim]
     cols = [group for group in groups if group[0] >= batch_ndim]
     if len(rows) > 2 or len(cols) > 2:
-        raise Unmergeable
+        raise UnmergeableError
     return _space(shape, rows, cols, operands)
 
 
@@ -115,6 +115,18 @@ def unit_of(space: Space, operands: Sequence[tuple[str, tuple[int, ...]]]) -> in
     return math.gcd(ALIGNED.value, space.cols, *pitches)
 
 
+def is_shifted(space: Space, operands: Collection[tuple[str, tuple[int, ...]]], unit: int) -> bool:
+    """Whether steps start where memory is aligned rather than where rows do: long dense rows of an odd length."""
+    in_memory = {kind for kind, _ in operands} - {"row", "scalar"}
+    return in_memory <= {"dense"} and space.rows > 1 and space.cols > TILE and unit < ALIGNED.value
+
+
+def by_fours(space: Space, noise: tuple[str, tuple[int, ...]], tiling: Tiling, shifted: bool) -> bool:
+    """Whether each four elements of a tile take their noise from one block."""
+    rows_start_with_blocks = space.rows == 1 or shifted or space.cols % 4 == 0
+    return noise[0] == "dense" and rows_start_with_blocks and tiling.cols % 4 == 0
+
+
 class Tiling(NamedTuple):
     rows: int
     cols: int
@@ -126,7 +138,7 @@ class Tiling(NamedTuple):
 
 def tile(space: Space, sums: bool, shifted: bool, warp: int) -> Tiling:
     """Short rows whole, several to a program; long rows in steps of a tile, in parts where there are few."""
-    if space.rows > 1 and space.cols <= TILE or space.cols <= 32:
+    if (space.rows > 1 and space.cols <= TILE) or space.cols <= 32:
         cols = power_of_two(space.cols)
         rows = min(TILE // cols, power_of_two(math.ceil(space.rows / PROGRAMS)))
         # A warp at least: several rows of a few columns.
@@ -155,7 +167,8 @@ def kinds(space: Space) -> list[tuple[str, tuple[int, ...]]]:
 
 def with_places(operands: Sequence[tuple[str, tuple[int, ...]]], unit: int) -> tuple[list[Operand], tuple[int, ...]]:
     """Operands as the kernel takes them, and the strides that they point to; pitches in units."""
-    placed, flat = [], []
+    placed: list[Operand] = []
+    flat: list[int] = []
     for kind, strides in operands:
         placed.append(Operand(kind, len(flat)))
         flat += [stride // unit for stride in strides] if kind == "pitched" else strides

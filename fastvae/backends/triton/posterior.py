@@ -14,7 +14,8 @@ import triton.language as tl
 
 from ...ops import posterior as ops
 from .elementary import exp, exponentials, log, sigmoid, softplus
-from .launch import Constants, Formula, kernel
+from .launch import Formula, kernel
+from .prepare import Constants
 
 # --- how the second parameter is read ---
 # Each returns log var, std, 1 / std, var - 1, var - 1 - log var, and d log var / d parameter, 0 where the clamp holds.
@@ -222,11 +223,11 @@ def _formula(function) -> Formula:
     return Formula(function, _scalars, flags, read)
 
 
-rsample = kernel(ops.RSAMPLE, _formula(rsample_value), backward=False)
+rsample = kernel(ops.RSAMPLE, _formula(rsample_value))
 rsample_backward = kernel(ops.RSAMPLE, _formula(rsample_gradient), backward=True)
-kl_standard_normal = kernel(ops.KL_STANDARD_NORMAL, _formula(kl_standard_normal_value), backward=False)
+kl_standard_normal = kernel(ops.KL_STANDARD_NORMAL, _formula(kl_standard_normal_value))
 kl_standard_normal_backward = kernel(ops.KL_STANDARD_NORMAL, _formula(kl_standard_normal_gradient), backward=True)
-kl_normal = kernel(ops.KL_NORMAL, _formula(kl_normal_value), backward=False)
+kl_normal = kernel(ops.KL_NORMAL, _formula(kl_normal_value))
 kl_normal_backward = kernel(ops.KL_NORMAL, _formula(kl_normal_gradient), backward=True)
-rsample_kl = kernel(ops.RSAMPLE_KL, _formula(rsample_kl_value), backward=False)
+rsample_kl = kernel(ops.RSAMPLE_KL, _formula(rsample_kl_value))
 rsample_kl_backward = kernel(ops.RSAMPLE_KL, _formula(rsample_kl_gradient), backward=True)

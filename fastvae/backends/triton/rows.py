@@ -282,9 +282,12 @@ def walk(
     FLAGS: tl.constexpr,
     L: tl.constexpr,
 ):
-    """FORMULA and what it reads the scale by stand alone, since Triton's cache on disk knows the source of no function
-    within a tuple. tensors: inputs, outputs, weight, gradient of the samples, their number; noise: seed, given noise, elements of one
-    sample in the stream, in the given noise and in the gradient; space: rows, cols, inner rows, inner cols, and strides.
+    """FORMULA(values, scalars, READ, FLAGS) is what is computed; functions stand alone, since Triton's cache on disk
+    knows the source of none that is within a tuple.
+
+    tensors: inputs, outputs, weight, gradient of the samples, their number. noise: seed, given noise, elements from one
+    sample to the next in the stream, the given noise and the gradient. space: rows, columns, inner rows and columns;
+    strides.
     """
     ROWS: tl.constexpr = L.rows
     COLS: tl.constexpr = L.cols

@@ -1,0 +1,234 @@
+"""What a launch of `rows.walk` does not take from the tensors' memory: planned once for shapes, layouts and dtypes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..._shapes import accumulate_dtype, broadcast_shape
+from ...ops._one_pass import OnePass
+from ...ops._operator import Operator
+from . import interpreting, plan
+from .rows import Layout, Operand
+
+Constants = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Which of an operator's arguments are what."""
+
+    inputs: tuple[int, ...]
+    per_row: int  # how many of the inputs have one value for each row
+    weight: int | None
+    seed: int | None
+    eps: int | None
+    grad_z: int | None
+    shaped: slice
+    constants: int  # the first of them
+
+
+def slots_of(operator: Operator | OnePass, backward: bool) -> Slots:
+    names = [text.split()[-1] for text in operator.tensors]
+    grads = len(operator.outputs) if backward else 0
+    apart = {name: grads + names.index(name) for name in ("weight", "seed", "eps") if name in names}
+    sampled = backward and "seed" in apart
+    rows = [i for i in range(grads) if not (sampled and i == 0)]
+    tensors = [grads + i for i in range(len(names)) if grads + i not in apart.values()]
+    return Slots(
+        inputs=(*rows, *tensors),
+        per_row=len(rows),
+        weight=apart.get("weight"),
+        seed=apart.get("seed"),
+        eps=apart.get("eps"),
+        grad_z=0 if sampled else None,
+        shaped=slice(grads, grads + operator.shaped),
+        constants=grads + len(names),
+    )
+
+
+@dataclass(frozen=True)
+class Launch:
+    layout: Layout
+    sizes: tuple[int, int, int, int]  # rows, columns in units, inner rows, inner columns
+    strides: tuple[int, ...]
+    samples: int
+    sample_sizes: tuple[int, int, int]  # elements from one sample to the next: stream, given noise, gradient
+    tiling: plan.Tiling
+    copied_to: torch.Size | None  # the shape that operands with too many strides are copied to first
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        rows, tiling = self.sizes[0], self.tiling
+        return (triton.cdiv(rows, tiling.rows) if tiling.whole_rows else rows * tiling.parts), 1, 1
+
+
+class Prepared(NamedTuple):
+    results: list[tuple]  # of each: size, stride, dtype
+    event_size: int
+    launch: Launch | None  # None: there are no elements
+    compiled: dict[tuple, Any]  # by device, alignment and constants: what is still open
+
+
+def prepare(operator: Operator | OnePass, backward: bool, slots: Slots, args: tuple, constants: Constants) -> Prepared:
+    results = _results(operator, backward, args)
+    samples, shape = constants.get("num_samples") or 0, broadcast_shape(*args[slots.shaped])
+    if samples and not backward:
+        shape, samples = torch.Size((samples, *shape)), 0  # one more dimension, along which mean and scale repeat
+    event_ndim = operator.event_ndim(args[slots.constants :])
+    needs = constants.get("needs", ())
+    wanted = [*[True] * (len(results) - len(needs)), *needs]
+    launch = None
+    if math.prod(shape) > 0:
+        operands = _Operands(
+            slots=slots,
+            args=args,
+            shape=shape,
+            batch_ndim=0 if event_ndim == 0 else len(shape) - event_ndim,
+            samples=samples,
+            results=tuple(r if want else None for r, want in zip(results, wanted, strict=True)),
+        )
+        launch = operands.lay_out()
+    specs = [(r.size(), r.stride(), r.dtype) for r in results]
+    return Prepared(specs, math.prod(shape[len(shape) - event_ndim :]), launch, {})
+
+
+def _results(operator: Operator | OnePass, backward: bool, args: tuple) -> tuple[Tensor, ...]:
+    if backward:
+        assert isinstance(operator, Operator)
+        results = operator.fake_backward(*args)
+    else:
+        results = operator.fake(*args)
+    return results if isinstance(results, tuple) else (results,)
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """Of one call, to be laid out. A result that has not the full shape is a sum."""
+
+    slots: Slots
+    args: tuple
+    shape: torch.Size
+    batch_ndim: int
+    samples: int  # of a backward; 0: no axis for them
+    results: tuple[Tensor | None, ...]  # None: not wanted
+
+    def lay_out(self) -> Launch:
+        try:
+            return self._lay_out(None)
+        except plan.UnmergeableError:
+            results = tuple(r if r is None else r.contiguous() for r in self.results)
+            args = contiguous(self.slots, self.shape, self.samples, self.args)
+            return replace(self, args=args, results=results)._lay_out(self.shape)
+
+    def _lay_out(self, copied_to: torch.Size | None) -> Launch:
+        strides, sample_sizes = self._strides()
+        sums = any(r is not None and r.shape != self.shape for r in self.results)
+        space = plan.flatten(self.shape, self.batch_ndim, list(strides.values()), sums)
+        kinds = dict(zip(strides, plan.kinds(space), strict=True))
+        unit = plan.unit_of(space, list(kinds.values()))
+        shifted = plan.is_shifted(space, kinds.values(), unit)
+        tiling = plan.tile(space, sums, shifted, _warp_size())
+        drawn, samples_are_blocks = self._given(self.slots.seed) is not None, sample_sizes[0] % 4 == 0
+        if (
+            drawn
+            and (self.samples <= 1 or samples_are_blocks)
+            and plan.by_fours(space, kinds["noise"], tiling, shifted)
+        ):
+            kinds["noise"] = ("blocks", ())
+        placed, flat_strides = plan.with_places(list(kinds.values()), unit)
+        layout = Layout(
+            operands=self._in_order(dict(zip(kinds, placed, strict=True))),
+            num_inputs=len(self.slots.inputs),
+            sums=sums,
+            weighs_gradient=self.slots.per_row > 0,
+            float=tl.float64 if accumulate_dtype(*self.args[self.slots.shaped]) == torch.float64 else tl.float32,
+            rows=tiling.rows,
+            cols=tiling.cols,
+            unit=unit,
+            one_row=space.rows == 1,
+            whole_rows=tiling.whole_rows,
+            full_rows=space.rows % tiling.rows == 0,
+            full_cols=space.cols % tiling.cols == 0 and not shifted,
+            shifted=shifted,
+            wide=self._reach(strides.values(), sample_sizes) >= 2**31 - plan.TILE * plan.MAX_PARTS,
+        )
+        sizes = (space.rows, space.cols // unit, space.inner_rows, space.inner_cols)
+        return Launch(layout, sizes, flat_strides, max(self.samples, 1), sample_sizes, tiling, copied_to)
+
+    def _given(self, slot: int | None) -> Tensor | None:
+        return None if slot is None else self.args[slot]
+
+    def _strides(self) -> tuple[dict[Any, Sequence[int]], tuple[int, int, int]]:
+        """Strides over the full shape of whatever lies in memory, and from one sample to the next."""
+        slots, numbered = self.slots, torch.empty(self.shape, device="meta").stride()
+        rows = self.shape[: self.batch_ndim] if self.batch_ndim else self.shape
+        strides: dict[Any, Sequence[int]] = {}
+        for i, slot in enumerate(slots.inputs):
+            tensor = self._given(slot)
+            if tensor is not None:
+                shape = rows if i < slots.per_row else self.shape
+                strides["input", i] = (*tensor.expand(shape).stride(), *[0] * (len(self.shape) - len(shape)))
+        weight, eps, grad_z = (self._given(slot) for slot in (slots.weight, slots.eps, slots.grad_z))
+        if weight is not None:
+            strides["weight"] = weight.expand(self.shape).stride()
+        of_eps, eps_strides = self._of_samples(eps)
+        of_grad, grad_strides = self._of_samples(grad_z)
+        if eps is not None:
+            strides["noise"] = eps_strides
+        elif self._given(slots.seed) is not None:
+            strides["noise"] = numbered
+        if grad_z is not None:
+            strides["grad_z"] = grad_strides
+        for i, result in enumerate(self.results):
+            if result is not None and result.shape == self.shape:
+                strides["output", i] = result.stride()
+        return strides, (math.prod(self.shape), of_eps, of_grad)
+
+    def _of_samples(self, tensor: Tensor | None) -> tuple[int, Sequence[int]]:
+        """Elements from one sample to the next, strides within one."""
+        if tensor is None:
+            return 0, ()
+        if self.samples == 0:
+            return 0, tensor.expand(self.shape).stride()
+        strides = tensor.expand((self.samples, *self.shape)).stride()
+        return strides[0], strides[1:]
+
+    def _in_order(self, at: dict[Any, Operand]) -> tuple[Operand | None, ...]:
+        """As rows.Layout has them."""
+        slots = self.slots
+        absent = [Operand("zero" if i < slots.per_row else "one") for i in range(len(slots.inputs))]
+        inputs = [at.get(("input", i), operand) for i, operand in enumerate(absent)]
+        outputs = [None if r is None else at.get(("output", i), Operand("sum")) for i, r in enumerate(self.results)]
+        grad_z = None if slots.grad_z is None else at.get("grad_z", Operand("zero"))
+        return (*inputs, *outputs, at.get("weight"), at.get("noise"), grad_z)
+
+    def _reach(self, strides: Collection[Sequence[int]], sample_sizes: tuple[int, int, int]) -> int:
+        """No offset is larger."""
+        reach = max(sum((n - 1) * abs(s) for n, s in zip(self.shape, each, strict=True)) for each in strides)
+        return max(reach, math.prod(self.shape)) + max(self.samples, 1) * max(sample_sizes)
+
+
+def contiguous(slots: Slots, shape: torch.Size, samples: int, args: tuple) -> tuple:
+    """The arguments, those with more than one element copied to the full shape."""
+    shapes: dict[int | None, Sequence[int] | None] = dict.fromkeys(slots.inputs[: slots.per_row])
+    shapes |= dict.fromkeys((*slots.inputs[slots.per_row :], slots.weight), shape)
+    shapes |= dict.fromkeys((slots.eps, slots.grad_z), (samples, *shape) if samples else shape)
+    return tuple(_copied(arg, shapes[i]) if i in shapes else arg for i, arg in enumerate(args))
+
+
+def _copied(tensor: Tensor | None, shape: Sequence[int] | None) -> Tensor | None:
+    if tensor is None or tensor.numel() <= 1:
+        return tensor
+    return (tensor if shape is None else tensor.expand(shape)).contiguous()
+
+
+def _warp_size() -> int:
+    return 32 if interpreting() else triton.runtime.driver.active.get_current_target().warp_size
