@@ -6,7 +6,7 @@
 #endif
 
 #include "../math/platform.h"
-#include "job.h"
+#include "work.h"
 
 namespace fastvae::FASTVAE_ISA {
 

@@ -1,10 +1,14 @@
-// From tensors to a Job: broadcasting, merging of dimensions, what lies in place, how the work is cut into tasks.
+// From tensors to a Job: broadcasting, merging of dimensions, what lies in place.
 #pragma once
 
 #include "job.h"
 #include "tensors.h"
 
 namespace fastvae {
+
+// Supplied by each device's library. `compute` cuts a job into pieces of that device's liking and works through them.
+void compute(const Job& job);
+void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, int32_t device_index);
 
 // Collects operands over one broadcast shape, then runs a formula over them.
 class Plan {
@@ -30,12 +34,13 @@ class Plan {
   Tensor output_sum();                                     // one value for each row, [*batch]
   Tensor output_grad(const Tensor& operand, bool needed);  // as ops/_operator.py's empty_grad says
 
-  void run(const Backend& backend);
+  void run();
 
  private:
   Shape shape_;
   int64_t event_ndim_;
   torch::headeronly::ScalarType first_dtype_;
+  Device device_;
 
   Operand operand(const Tensor& tensor, int64_t skip_leading = 0, int64_t event_ndim = 0) const;
   torch::headeronly::ScalarType accumulate_dtype() const;
@@ -44,8 +49,6 @@ class Plan {
   std::vector<int> walking_order() const;
   void merge(const std::vector<int>& order);
   void classify();
-  void cut();
-  void sum_chunks();
 };
 
 }  // namespace fastvae

@@ -1,7 +1,7 @@
-// The dispatcher's CPU kernels: each operator of fastvae/ops as a plan over its operands.
+// The dispatcher's kernels: each operator of fastvae/ops as a plan over its operands. Each device's library compiles
+// this file under its dispatch key.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -11,46 +11,7 @@
 
 namespace fastvae {
 
-#define FASTVAE_DECLARE(isa)    \
-  namespace isa {               \
-  extern const Backend backend; \
-  }
-FASTVAE_DECLARE(baseline)
-#if defined(FASTVAE_X86)
-FASTVAE_DECLARE(v3)
-FASTVAE_DECLARE(v4)
-#endif
-
 namespace {
-
-// The instruction sets of this build that the processor has, widest first.
-std::vector<const Backend*> supported() {
-  std::vector<const Backend*> result;
-#if defined(FASTVAE_X86)
-  bool has_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
-                __builtin_cpu_supports("f16c");
-  bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (has_v4) result.push_back(&v4::backend);
-  if (has_v3) result.push_back(&v3::backend);
-#endif
-  result.push_back(&baseline::backend);
-  return result;
-}
-
-// The widest, or the one that FASTVAE_CPU_ISA names.
-const Backend& choose() {
-  const char* wanted = std::getenv("FASTVAE_CPU_ISA");
-  if (wanted == nullptr || *wanted == 0) return *supported().front();
-  for (const Backend* backend : supported())
-    if (std::string_view(backend->name) == wanted) return *backend;
-  STD_TORCH_CHECK(false, "FASTVAE_CPU_ISA=", wanted, ": this processor or this build has no such instruction set");
-}
-
-const Backend& backend() {
-  static const Backend& chosen = choose();
-  return chosen;
-}
 
 const Tensor* get(const OptionalTensor& tensor) { return tensor.has_value() ? &*tensor : nullptr; }
 
@@ -81,7 +42,7 @@ Tensor rsample(Tensor mean, Tensor scale, OptionalTensor seed, OptionalTensor ep
   plan.input(scale);
   plan.noise(seed, eps);
   Tensor z = plan.output(mean);
-  plan.run(backend());
+  plan.run();
   return z;
 }
 
@@ -94,7 +55,7 @@ std::tuple<Tensor, Tensor> rsample_backward(OptionalTensor grad_z, Tensor mean, 
   plan.input(scale);
   plan.gradient_of_samples(grad_z, seed, eps, num_samples);
   Tensor grad_mean = plan.output_grad(mean, needs[0]), grad_scale = plan.output_grad(scale, needs[1]);
-  plan.run(backend());
+  plan.run();
   return {grad_mean, grad_scale};
 }
 
@@ -107,7 +68,7 @@ Tensor kl_standard_normal(Tensor mean, Tensor scale, OptionalTensor weight, int6
   plan.input(scale);
   plan.weight(weight);
   Tensor kl = plan.output_sum();
-  plan.run(backend());
+  plan.run();
   return kl;
 }
 
@@ -123,7 +84,7 @@ std::tuple<Tensor, Tensor> kl_standard_normal_backward(OptionalTensor grad_kl, T
   plan.input(scale);
   plan.weight(weight);
   Tensor grad_mean = plan.output_grad(mean, needs[0]), grad_scale = plan.output_grad(scale, needs[1]);
-  plan.run(backend());
+  plan.run();
   return {grad_mean, grad_scale};
 }
 
@@ -136,7 +97,7 @@ Tensor kl_normal(Tensor mean_q, Tensor scale_q, Tensor mean_p, Tensor scale_p, O
   for (const Tensor* tensor : {&mean_q, &scale_q, &mean_p, &scale_p}) plan.input(*tensor);
   plan.weight(weight);
   Tensor kl = plan.output_sum();
-  plan.run(backend());
+  plan.run();
   return kl;
 }
 
@@ -153,7 +114,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> kl_normal_backward(OptionalTensor gra
   plan.weight(weight);
   Tensor grad_mean_q = plan.output_grad(mean_q, needs[0]), grad_scale_q = plan.output_grad(scale_q, needs[1]);
   Tensor grad_mean_p = plan.output_grad(mean_p, needs[2]), grad_scale_p = plan.output_grad(scale_p, needs[3]);
-  plan.run(backend());
+  plan.run();
   return {grad_mean_q, grad_scale_q, grad_mean_p, grad_scale_p};
 }
 
@@ -167,7 +128,7 @@ std::tuple<Tensor, Tensor> rsample_kl(Tensor mean, Tensor scale, OptionalTensor 
   plan.input(scale);
   plan.noise(seed, eps);
   Tensor z = plan.output(mean), kl = plan.output_sum();
-  plan.run(backend());
+  plan.run();
   return {z, kl};
 }
 
@@ -183,7 +144,7 @@ std::tuple<Tensor, Tensor> rsample_kl_backward(OptionalTensor grad_z, OptionalTe
   plan.input(scale);
   plan.gradient_of_samples(grad_z, seed, eps, 0);
   Tensor grad_mean = plan.output_grad(mean, needs[0]), grad_scale = plan.output_grad(scale, needs[1]);
-  plan.run(backend());
+  plan.run();
   return {grad_mean, grad_scale};
 }
 
@@ -194,7 +155,7 @@ Tensor bernoulli_log_prob(Tensor x, Tensor logits, OptionalTensor weight, int64_
   plan.input(logits);
   plan.weight(weight);
   Tensor log_prob = plan.output_sum();
-  plan.run(backend());
+  plan.run();
   return log_prob;
 }
 
@@ -208,7 +169,7 @@ std::tuple<Tensor, Tensor> bernoulli_log_prob_backward(OptionalTensor grad_log_p
   plan.input(logits);
   plan.weight(weight);
   Tensor grad_x = plan.output_grad(x, needs[0]), grad_logits = plan.output_grad(logits, needs[1]);
-  plan.run(backend());
+  plan.run();
   return {grad_x, grad_logits};
 }
 
@@ -223,7 +184,7 @@ Tensor gaussian_log_prob(Tensor x, Tensor mean, Tensor scale, OptionalTensor wei
   plan.input(scale);
   plan.weight(weight);
   Tensor log_prob = plan.output_sum();
-  plan.run(backend());
+  plan.run();
   return log_prob;
 }
 
@@ -242,7 +203,7 @@ std::tuple<Tensor, Tensor, Tensor> gaussian_log_prob_backward(OptionalTensor gra
   plan.weight(weight);
   Tensor grad_x = plan.output_grad(x, needs[0]), grad_mean = plan.output_grad(mean, needs[1]);
   Tensor grad_scale = plan.output_grad(scale, needs[2]);
-  plan.run(backend());
+  plan.run();
   return {grad_x, grad_mean, grad_scale};
 }
 
@@ -256,7 +217,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> elbo(Tensor log_px, Tensor kl, Option
   plan.input(beta, 1.0);
   Tensor loss = plan.output_sum(), bound = plan.output_sum(), log_likelihood = plan.output_sum();
   Tensor total_kl = plan.output_sum();
-  plan.run(backend());
+  plan.run();
   return {loss, bound, log_likelihood, total_kl};
 }
 
@@ -273,7 +234,7 @@ std::tuple<Tensor, Tensor, Tensor> elbo_backward(OptionalTensor grad_loss, Optio
   plan.input(beta, 1.0);
   Tensor grad_log_px = plan.output_grad(log_px, needs[0]), grad_of_kl = plan.output_grad(kl, needs[1]);
   Tensor grad_beta = plan.output_grad(beta.has_value() ? *beta : log_px, needs[2]);
-  plan.run(backend());
+  plan.run();
   return {grad_log_px, grad_of_kl, grad_beta};
 }
 
@@ -284,15 +245,16 @@ Tensor philox(Tensor counter, Tensor key) {
                   "fastvae: philox takes int64 words, counter [..., 4] and key [2]");
   Tensor in = torch::stable::contiguous(counter), words = new_like(in);
   Tensor key_words = torch::stable::contiguous(key);
-  backend().philox(static_cast<const int64_t*>(in.data_ptr()), static_cast<const int64_t*>(key_words.data_ptr()),
-                   static_cast<int64_t*>(words.data_ptr()), in.numel() / 4);
+  STD_TORCH_CHECK(is_on(device_of(in), key_words), "fastvae: all operands must be on one device");
+  compute_philox(static_cast<const int64_t*>(in.data_ptr()), static_cast<const int64_t*>(key_words.data_ptr()),
+                 static_cast<int64_t*>(words.data_ptr()), in.numel() / 4, device_of(in).index);
   return words;
 }
 
 }  // namespace
 }  // namespace fastvae
 
-STABLE_TORCH_LIBRARY_IMPL(fastvae, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(fastvae, FASTVAE_DISPATCH_KEY, m) {
 #define FASTVAE_IMPL(name) m.impl(#name, TORCH_BOX(&fastvae::name))
   FASTVAE_IMPL(rsample);
   FASTVAE_IMPL(rsample_backward);
@@ -311,15 +273,3 @@ STABLE_TORCH_LIBRARY_IMPL(fastvae, CPU, m) {
   FASTVAE_IMPL(philox);
 #undef FASTVAE_IMPL
 }
-
-// For `fastvae info`: the instruction sets that could serve, widest first, and the one that does.
-extern "C" __attribute__((visibility("default"))) const char* fastvae_cpu_isas() {
-  static const std::string names = [] {
-    std::string list;
-    for (const fastvae::Backend* backend : fastvae::supported())
-      list += (list.empty() ? "" : " ") + std::string(backend->name);
-    return list;
-  }();
-  return names.c_str();
-}
-extern "C" __attribute__((visibility("default"))) const char* fastvae_cpu_isa() { return fastvae::backend().name; }

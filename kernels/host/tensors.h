@@ -15,9 +15,15 @@ using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 using Shape = std::vector<int64_t>;
 
+struct Device {
+  int32_t type, index;
+};
+Device device_of(const Tensor& tensor);
+bool is_on(const Device& device, const Tensor& tensor);
+
 Shape broadcast(std::initializer_list<const Tensor*> tensors);  // null pointers are passed over
 bool has_shape(const Tensor& tensor, const Shape& shape);
-Tensor empty(const Shape& shape, torch::headeronly::ScalarType dtype);
+Tensor empty(const Shape& shape, torch::headeronly::ScalarType dtype, const Device& device);
 Tensor new_like(const Tensor& tensor);  // torch.empty_like: dense layouts are kept
 
 }  // namespace fastvae
