@@ -31,6 +31,10 @@ enum class Formula : uint8_t {
   count
 };
 
+struct Device {
+  int32_t type = 0, index = 0;  // as torch numbers them
+};
+
 struct Operand {
   void* data = nullptr;  // null: an input that is `fill` everywhere, or an output nobody wants
   Type type = Type::f32;
@@ -69,7 +73,7 @@ struct Job {
   Operand eps, grad_z;  // strides of one sample
   int64_t eps_sample_stride = 0, grad_sample_stride = 0;
   double sum_scale = 1;
-  int32_t device_index = 0;
+  Device device;
 };
 
 }  // namespace fastvae

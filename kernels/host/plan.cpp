@@ -46,18 +46,18 @@ void for_operands(Job& job, Visit visit) {
 
 }  // namespace
 
-Plan::Plan(Formula formula, std::initializer_list<const Tensor*> operands, int64_t event_ndim, int64_t num_samples)
+Plan::Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t event_ndim, int64_t num_samples)
     : shape_(broadcast(operands)),
       event_ndim_(event_ndim),
-      first_dtype_((*operands.begin())->scalar_type()),
-      device_(device_of(**operands.begin())) {
+      first_dtype_(operands.front()->scalar_type()),
+      device_(device_of(*operands.front())) {
   if (num_samples > 0) shape_.insert(shape_.begin(), num_samples);
   STD_TORCH_CHECK(event_ndim >= 0 && event_ndim <= int64_t(shape_.size()), "fastvae: event_ndim out of range");
   STD_TORCH_CHECK(shape_.size() <= kMaxDims, "fastvae: operands have at most ", kMaxDims, " dimensions");
   for (const Tensor* tensor : operands)
     job.f64 = job.f64 || (tensor != nullptr && tensor->scalar_type() == ScalarType::Double);
   job.formula = formula;
-  job.device_index = device_.index;
+  job.device = device_;
   job.ndim = int(shape_.size());
   job.batch_ndim = event_ndim == 0 ? 0 : job.ndim - int(event_ndim);
   std::copy(shape_.begin(), shape_.end(), job.sizes);

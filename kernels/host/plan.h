@@ -15,7 +15,7 @@ class Plan {
  public:
   // Rows are the leading dimensions, events the last `event_ndim`; an elementwise plan sums nothing.
   // The shape is that of the operands broadcast, with an axis of `num_samples` in front where that is not 0.
-  Plan(Formula formula, std::initializer_list<const Tensor*> operands, int64_t event_ndim, int64_t num_samples = 0);
+  Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t event_ndim, int64_t num_samples = 0);
 
   Job job;
 

@@ -82,7 +82,7 @@ bool is_on(const Device& device, const Tensor& tensor) {
   return device.type == other.type && device.index == other.index;
 }
 
-Shape broadcast(std::initializer_list<const Tensor*> tensors) {
+Shape broadcast(const std::vector<const Tensor*>& tensors) {
   Shape shape;
   for (const Tensor* tensor : tensors) {
     if (tensor == nullptr) continue;
