@@ -90,7 +90,7 @@ void compute(const Job& planned) {
   if (job.chunks > 1) backend().sum_chunks(job);
 }
 
-void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, int32_t) {
+void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device&) {
   backend().philox(counter, key, words, count);
 }
 

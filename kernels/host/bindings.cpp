@@ -239,7 +239,7 @@ Tensor philox(Tensor counter, Tensor key) {
   Tensor key_words = torch::stable::contiguous(key);
   STD_TORCH_CHECK(is_on(device_of(in), key_words), "fastvae: all operands must be on one device");
   compute_philox(static_cast<const int64_t*>(in.data_ptr()), static_cast<const int64_t*>(key_words.data_ptr()),
-                 static_cast<int64_t*>(words.data_ptr()), in.numel() / 4, device_of(in).index);
+                 static_cast<int64_t*>(words.data_ptr()), in.numel() / 4, device_of(in));
   return words;
 }
 

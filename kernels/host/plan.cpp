@@ -218,8 +218,7 @@ void Plan::merge(const std::vector<int>& order) {
   job.cols = product(job.sizes + job.batch_ndim, job.ndim - job.batch_ndim);
 }
 
-// How each operand lies in memory, for the driver to choose how it is read.
-void Plan::classify() {
+void classify(Job& job) {
   for_operands(job, [&](Operand& o) {
     int64_t expected = 1;
     o.contiguous = o.event_contiguous = o.event_constant = o.constant = true;
@@ -236,7 +235,7 @@ void Plan::classify() {
 
 void Plan::run() {
   merge(walking_order());
-  classify();
+  classify(job);
   compute(job);
 }
 

@@ -8,7 +8,10 @@ namespace fastvae {
 
 // Supplied by each device's library. `compute` cuts a job into pieces of that device's liking and works through them.
 void compute(const Job& job);
-void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, int32_t device_index);
+void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device& device);
+
+// How each operand lies in memory, for the driver to choose how it is read. Again where `batch_ndim` has changed.
+void classify(Job& job);
 
 // Collects operands over one broadcast shape, then runs a formula over them.
 class Plan {
@@ -48,7 +51,6 @@ class Plan {
   Tensor add_output(Tensor tensor, bool summed);
   std::vector<int> walking_order() const;
   void merge(const std::vector<int>& order);
-  void classify();
 };
 
 }  // namespace fastvae

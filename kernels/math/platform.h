@@ -8,9 +8,14 @@
 
 #if defined(__CUDACC__)
 #define FASTVAE_FN __host__ __device__ __forceinline__
-#define FASTVAE_UNROLL_10 _Pragma("unroll 10")
 #else
 #define FASTVAE_FN inline __attribute__((always_inline))
+#endif
+#if defined(__CUDA_ARCH__)
+#define FASTVAE_UNROLL_10 _Pragma("unroll 10")
+#elif defined(__CUDACC__)
+#define FASTVAE_UNROLL_10  // nvcc and the host's compiler agree on no pragma
+#else
 #define FASTVAE_UNROLL_10 _Pragma("GCC unroll 10")
 #endif
 
