@@ -60,9 +60,10 @@ Task cut(const Job& job) {
   int64_t positions = std::max<int64_t>(task.cols + width - 1, 1);  // a row may begin in the midst of a group
   task.span = int32_t(chunk_of(task, width));
   task.chunks = (positions + task.span - 1) / task.span;
-  while (task.lanes < kThreads && task.lanes * width < positions) task.lanes *= 2;
-  while (task.chunks == 1 && task.lanes > kWarp && task.rows * task.lanes > kMostThreads) task.lanes /= 2;
-  int64_t rows_per_tile = kThreads / task.lanes;
+  int64_t lanes = 1;
+  while (lanes < kThreads && lanes * width < positions) lanes *= 2, ++task.log_lanes;
+  while (task.chunks == 1 && lanes > kWarp && task.rows * lanes > kMostThreads) lanes /= 2, --task.log_lanes;
+  int64_t rows_per_tile = kThreads / lanes;
   task.tiles = (task.rows + rows_per_tile - 1) / rows_per_tile * task.chunks;
   const Constants<double>& c = job.constants;
   task.constants_f32 = {float(c.clamp_lo), float(c.clamp_hi),       float(c.scale_eps), float(c.free_bits),

@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) walk(const
 #pragma unroll
     for (int k = 0; k < F::outputs; ++k) {
       if (!is_summed(task.output[k])) continue;
-      T total = team_sum(sums[k], task.lanes, of_warps);
+      T total = team_sum(sums[k], 1 << task.log_lanes, of_warps);
       if (share.lane == 0 && share.row < task.rows) store_team_sum(task, share, k, total);
     }
   }
@@ -95,9 +95,9 @@ void launch(const Task& task, int64_t, void*) {
     for (int k = 0; k < F::outputs; ++k) {
       if (!is_summed(task.output[k])) continue;
       for (int thread = 0; thread < kThreads; ++thread) column[thread] = sums[thread][k];
-      for (int first = 0; first < kThreads; first += task.lanes) {
+      for (int first = 0; first < kThreads; first += 1 << task.log_lanes) {
         Share share = share_of<A>(task, tile, first);
-        T total = team_sum(column + first, task.lanes);
+        T total = team_sum(column + first, 1 << task.log_lanes);
         if (share.row < task.rows) store_team_sum(task, share, k, total);
       }
     }

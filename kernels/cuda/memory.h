@@ -64,18 +64,27 @@ FASTVAE_FN void store8(char* at, const Words2& words) {
 #endif
 }
 
-// One element's bits; a double among floats becomes a float here.
-FASTVAE_FN uint32_t load_bits(const char* at, Type type) {
-  switch (log_bytes(type)) {
-    case 0:
-      return *reinterpret_cast<const uint8_t*>(at);
-    case 1:
-      return *reinterpret_cast<const uint16_t*>(at);
-    case 2:
-      return *reinterpret_cast<const uint32_t*>(at);
-    default:
-      return bit_cast<uint32_t>(static_cast<float>(*reinterpret_cast<const double*>(at)));
-  }
+FASTVAE_FN uint32_t load_narrow(const char* at, int log) {
+  if (log == 2) return *reinterpret_cast<const uint32_t*>(at);
+  return log == 1 ? *reinterpret_cast<const uint16_t*>(at) : *reinterpret_cast<const uint8_t*>(at);
+}
+
+// The bits of an element wherever it lies. A double among floats becomes a float here.
+FASTVAE_CALL uint32_t load_element(const Task& task, const Operand& operand, int64_t row, int64_t col) {
+  int log = log_bytes(operand.type);
+  const char* at = static_cast<const char*>(operand.data) + ((row + col_offset(task, operand, col)) << log);
+  if (log < 3) return load_narrow(at, log);
+  return bit_cast<uint32_t>(static_cast<float>(*reinterpret_cast<const double*>(at)));
+}
+
+FASTVAE_FN void store_narrow(char* at, int log, uint32_t bits) {
+  if (log == 2) *reinterpret_cast<uint32_t*>(at) = bits;
+  else *reinterpret_cast<uint16_t*>(at) = static_cast<uint16_t>(bits);
+}
+
+FASTVAE_CALL void store_element(const Task& task, const Operand& operand, int64_t row, int64_t col, uint32_t bits) {
+  int log = log_bytes(operand.type);
+  store_narrow(static_cast<char*>(operand.data) + ((row + col_offset(task, operand, col)) << log), log, bits);
 }
 
 // Where a unit begins, if it lies there whole, element by element, and aligned; null if it does not.
@@ -84,11 +93,8 @@ FASTVAE_FN char* whole(const Task& task, const Operand& operand, int64_t row, co
   if (unit.valid != (1u << A::width) - 1) return nullptr;
   int64_t col = unit.col;
   if (!operand.event_contiguous) {
-    int inner = task.ndim - 1;
-    uint64_t inside;
-    divide(col, task.sizes[inner], inside);
-    if (operand.strides[inner] != 1 || static_cast<int64_t>(inside) + A::width > task.sizes[inner]) return nullptr;
-    col = offset_of(task, operand, task.batch_ndim, task.ndim, col);
+    if (run_from(task, operand, col) < A::width) return nullptr;
+    col = col_offset(task, operand, col);
   }
   char* at = static_cast<char*>(operand.data) + ((row + col) << log);
   return is_aligned(at, A::width << log) ? at : nullptr;
@@ -107,11 +113,15 @@ FASTVAE_FN void load_whole(const char* at, int log, Raw<float>& raw) {
   }
 }
 
-// Puts an element's bits into its place.
+// Where an element's bits stand in the words.
 FASTVAE_FN void insert(int element, int log, uint32_t bits, Raw<float>& raw) {
   if (log >= 2) raw.word[element & 3] = bits;
   else if (log == 1) raw.word[element >> 1] |= bits << (16 * (element & 1));
   else raw.word[element >> 2] |= bits << (8 * (element & 3));
+}
+
+FASTVAE_FN uint32_t extract(int element, int log, const Words4& words) {
+  return log == 2 ? words.word[element & 3] : words.word[element >> 1] >> (16 * (element & 1));
 }
 
 // `row` is the offset of the operand's row.
@@ -126,19 +136,21 @@ FASTVAE_FN Raw<float> load(const Task& task, const Operand& operand, int64_t row
   const char* data = static_cast<const char*>(operand.data);
   int log = log_bytes(operand.type);
   if (raw.splat) {
-    raw.word[0] = load_bits(data + (row << log), operand.type);
+    raw.word[0] = log < 3 ? load_narrow(data + (row << log), log) : load_element(task, operand, row, 0);
     return raw;
   }
   const char* at = whole<A>(task, operand, row, unit, log);
   if (at != nullptr && log < 3) {
     load_whole<A>(at, log, raw);
-    return raw;
-  }
-  FASTVAE_UNROLL
-  for (int e = 0; e < A::width; ++e) {
-    if (!is_valid(unit, e)) continue;
-    int64_t offset = row + col_offset(task, operand, unit.col + e);
-    insert(e, log, load_bits(data + (offset << log), operand.type), raw);
+  } else if (operand.event_contiguous && log < 3) {
+    const char* first = data + ((row + unit.col) << log);
+    FASTVAE_UNROLL
+    for (int e = 0; e < A::width; ++e)
+      if (is_valid(unit, e)) insert(e, log, load_narrow(first + (e << log), log), raw);
+  } else {
+    FASTVAE_UNROLL
+    for (int e = 0; e < A::width; ++e)
+      if (is_valid(unit, e)) insert(e, log, load_element(task, operand, row, unit.col + e), raw);
   }
   return raw;
 }
@@ -218,12 +230,15 @@ FASTVAE_FN void store(const Task& task, const Operand& operand, int64_t row, con
     else store8(at, {{words.word[0], words.word[1]}});
     return;
   }
-  FASTVAE_UNROLL
-  for (int e = 0; e < A::width; ++e) {
-    if (!is_valid(unit, e)) continue;
-    char* at = static_cast<char*>(operand.data) + ((row + col_offset(task, operand, unit.col + e)) << log);
-    if (log == 2) *reinterpret_cast<uint32_t*>(at) = words.word[e & 3];
-    else *reinterpret_cast<uint16_t*>(at) = static_cast<uint16_t>(words.word[e >> 1] >> (16 * (e & 1)));
+  if (operand.event_contiguous) {
+    char* first = static_cast<char*>(operand.data) + ((row + unit.col) << log);
+    FASTVAE_UNROLL
+    for (int e = 0; e < A::width; ++e)
+      if (is_valid(unit, e)) store_narrow(first + (e << log), log, extract(e, log, words));
+  } else {
+    FASTVAE_UNROLL
+    for (int e = 0; e < A::width; ++e)
+      if (is_valid(unit, e)) store_element(task, operand, row, unit.col + e, extract(e, log, words));
   }
 }
 

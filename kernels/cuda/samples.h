@@ -18,17 +18,18 @@ FASTVAE_FN Quad normals_of_block(uint64_t seed, uint64_t block) {
   return {{a.n0, a.n1, b.n0, b.n1}};
 }
 
-// Noise of the elements first .. first + 3: one counter's, or where the group straddles two, both counters'.
+FASTVAE_CALL float normal_of(uint64_t seed, uint64_t index) {
+  Quad quad = normals_of_block(seed, index / 4);
+  float low = index & 1 ? quad.n[1] : quad.n[0], high = index & 1 ? quad.n[3] : quad.n[2];
+  return index & 2 ? high : low;
+}
+
+// Noise of the elements first .. first + 3: one counter's, but where a sample's size is no multiple of four and its
+// groups straddle two.
 FASTVAE_FN Quad normals(uint64_t seed, uint64_t first) {
-  Quad quad = normals_of_block(seed, first / 4);
-  int skip = static_cast<int>(first & 3);
-  if (skip == 0) return quad;
-  Quad next = normals_of_block(seed, first / 4 + 1);
-  for (int turn = 0; turn < 3; ++turn) {
-    if (turn >= skip) break;
-    quad = {{quad.n[1], quad.n[2], quad.n[3], next.n[0]}};
-    next = {{next.n[1], next.n[2], next.n[3], 0}};
-  }
+  if ((first & 3) == 0) return normals_of_block(seed, first / 4);
+  Quad quad;
+  for (int e = 0; e < 4; ++e) quad.n[e] = normal_of(seed, first + e);
   return quad;
 }
 
@@ -42,11 +43,7 @@ FASTVAE_FN void noise(uint64_t seed, uint64_t first, float (&eps)[width]) {
   }
 }
 
-FASTVAE_FN void noise(uint64_t seed, uint64_t first, double (&eps)[1]) {
-  Quad quad = normals_of_block(seed, first / 4);
-  float low = first & 1 ? quad.n[1] : quad.n[0], high = first & 1 ? quad.n[3] : quad.n[2];
-  eps[0] = first & 2 ? high : low;
-}
+FASTVAE_FN void noise(uint64_t seed, uint64_t first, double (&eps)[1]) { eps[0] = normal_of(seed, first); }
 
 // Where the noise and the gradient of one row begin.
 struct SampleRow {

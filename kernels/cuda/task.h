@@ -11,13 +11,13 @@ constexpr int kWarp = 32;
 // How many elements a thread takes at a time: 4 or 8 in float, 1 in double.
 enum class Lot : uint8_t { quads, octets, singles, count };
 
-// A tile is what a block takes at a time: `kThreads / lanes` rows, or one chunk of a long row. It depends on the shape
-// alone, and so do the partial sums and their order.
+// A tile is what a block takes at a time: as many rows as its threads serve, or one chunk of a long row. It depends on
+// the shape alone, and so do the partial sums and their order.
 struct Task : Job {
   Constants<float> constants_f32;
   Lot lot = Lot::quads;
-  int lanes = 1;     // threads that share a row, a power of two
-  int32_t span = 0;  // positions of a chunk
+  int log_lanes = 0;  // of the number of threads that share a row
+  int32_t span = 0;   // positions of a chunk
   int64_t chunks = 1, tiles = 0;
   void* partial = nullptr;  // [output, row, chunk] in the arithmetic type, where chunks > 1
 };

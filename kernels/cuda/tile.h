@@ -21,6 +21,21 @@ struct Singles {
   static constexpr int width = 1;
 };
 
+// Divisions stand in functions of their own: they are long, and rarely come to be needed.
+FASTVAE_FN uint64_t divide(uint64_t n, uint64_t by, uint64_t& rest) {
+  if ((n | by) >> 32 == 0) {  // a division of 64 bits takes four times as long
+    rest = static_cast<uint32_t>(n) % static_cast<uint32_t>(by);
+    return static_cast<uint32_t>(n) / static_cast<uint32_t>(by);
+  }
+  rest = n % by;
+  return n / by;
+}
+
+FASTVAE_CALL int64_t quotient(int64_t n, int64_t by) {
+  uint64_t rest;
+  return static_cast<int64_t>(divide(n, by, rest));
+}
+
 // A thread's share of a tile.
 struct Share {
   int64_t row, chunk;
@@ -38,14 +53,14 @@ struct Unit {
 template <class A>
 FASTVAE_FN Share share_of(const Task& task, int64_t tile, int thread) {
   Share share;
-  int64_t group = task.chunks == 1 ? tile : tile / task.chunks;
-  share.chunk = task.chunks == 1 ? 0 : tile % task.chunks;
-  share.lane = thread & (task.lanes - 1);
-  share.row = group * (kThreads / task.lanes) + thread / task.lanes;
+  // Chunks of one row each, or rows of one chunk each.
+  share.row = task.chunks > 1 ? quotient(tile, task.chunks) : (tile * kThreads + thread) >> task.log_lanes;
+  share.chunk = task.chunks > 1 ? tile - share.row * task.chunks : 0;
+  share.lane = thread & ((1 << task.log_lanes) - 1);
   int lead = static_cast<int>((share.row * task.cols) & (A::width - 1));
   share.first_col = share.chunk * task.span - lead;
   share.first = share.lane * A::width;
-  share.step = task.lanes * A::width;
+  share.step = A::width << task.log_lanes;
   share.begin = share.chunk == 0 ? lead : 0;
   int64_t rest = share.row < task.rows ? task.cols - share.first_col : 0;
   share.end = static_cast<int>(rest < task.span ? rest : task.span);
@@ -64,15 +79,6 @@ FASTVAE_FN Unit unit_at(const Share& share, int position) {
 
 FASTVAE_FN bool is_valid(const Unit& unit, int element) { return (unit.valid >> element) & 1; }
 
-FASTVAE_FN uint64_t divide(uint64_t n, uint64_t by, uint64_t& rest) {
-  if ((n | by) >> 32 == 0) {  // a division of 64 bits takes four times as long
-    rest = static_cast<uint32_t>(n) % static_cast<uint32_t>(by);
-    return static_cast<uint32_t>(n) / static_cast<uint32_t>(by);
-  }
-  rest = n % by;
-  return n / by;
-}
-
 // Offset of element `index`, counted in row-major order over dimensions first .. last.
 FASTVAE_CALL int64_t offset_of(const Task& task, const Operand& operand, int first, int last, int64_t index) {
   int64_t offset = 0;
@@ -87,6 +93,15 @@ FASTVAE_CALL int64_t offset_of(const Task& task, const Operand& operand, int fir
 FASTVAE_FN int64_t row_offset(const Task& task, const Operand& operand, int64_t row) {
   if (task.batch_ndim == 1) return row * operand.strides[0];
   return task.batch_ndim == 0 ? 0 : offset_of(task, operand, 0, task.batch_ndim, row);
+}
+
+// How many elements from `col` on lie one behind the other.
+FASTVAE_CALL int64_t run_from(const Task& task, const Operand& operand, int64_t col) {
+  int inner = task.ndim - 1;
+  if (operand.strides[inner] != 1) return 0;
+  uint64_t inside;
+  divide(col, task.sizes[inner], inside);
+  return task.sizes[inner] - static_cast<int64_t>(inside);
 }
 
 FASTVAE_FN int64_t col_offset(const Task& task, const Operand& operand, int64_t col) {
