@@ -31,18 +31,46 @@ void choose_rows(Job& job) {
   classify(job);
 }
 
-// Octets where all that is not one value for a row has two bytes or one, and rows are whole octets or long.
+// Whether `holds` for each tensor that is read or written element by element.
+template <class Holds>
+bool all_elements(const Job& job, Holds holds) {
+  auto check = [&](const Operand& o) { return o.data == nullptr || o.summed || o.event_constant || holds(o); };
+  return std::all_of(job.input, job.input + job.inputs, check) &&
+         std::all_of(job.output, job.output + job.outputs, check) && check(job.weight) && check(job.eps) &&
+         check(job.grad_z);
+}
+
+bool has_f64(const Job& job) {
+  auto is_f64 = [](const Operand& o) { return o.data != nullptr && o.type == Type::f64; };
+  return job.f64 || std::any_of(job.input, job.input + job.inputs, is_f64) || is_f64(job.weight) || is_f64(job.eps) ||
+         is_f64(job.grad_z);
+}
+
+// Neighbours together where every operand has them side by side, and each sample's noise begins with a counter. Octets
+// where the elements have two bytes or one, and rows are whole octets or long.
 Lot choose_lot(const Job& job) {
-  if (job.f64) return Lot::singles;
-  bool narrow = job.cols % 8 == 0 || job.cols >= 256;
-  auto visit = [&](const Operand& o) {
-    narrow =
-        narrow && (o.data == nullptr || o.summed || o.event_constant || (o.type != Type::f32 && o.type != Type::f64));
+  if (job.f64) return Lot::scattered_f64;
+  bool runs = all_elements(job, [](const Operand& o) { return o.event_contiguous; });
+  bool numbered = job.samples == 1 || job.rows * job.cols % 8 == 0;
+  if (!runs || !numbered || job.batch_ndim > 2 || has_f64(job)) return Lot::scattered;
+  bool narrow = all_elements(job, [](const Operand& o) { return o.type != Type::f32; });
+  return narrow && (job.cols % 8 == 0 || job.cols >= 256) ? Lot::octets : Lot::quads;
+}
+
+int64_t width_of(Lot lot) { return lot == Lot::quads ? 4 : lot == Lot::octets ? 8 : 1; }
+
+// Kernels of units have two batch dimensions, the first of size one where it is not needed.
+void pad_batch(Job& job) {
+  auto shift = [](int64_t* values, int64_t front) {
+    std::copy_backward(values, values + kMaxDims - 1, values + kMaxDims);
+    values[0] = front;
   };
-  std::for_each(job.input, job.input + job.inputs, visit);
-  std::for_each(job.output, job.output + job.outputs, visit);
-  for (const Operand* o : {&job.weight, &job.eps, &job.grad_z}) visit(*o);
-  return narrow ? Lot::octets : Lot::quads;
+  for (; job.batch_ndim < 2; ++job.batch_ndim, ++job.ndim) {
+    shift(job.sizes, 1);
+    for (Operand& o : job.input) shift(o.strides, 0);
+    for (Operand& o : job.output) shift(o.strides, 0);
+    for (Operand* o : {&job.weight, &job.eps, &job.grad_z}) shift(o->strides, 0);
+  }
 }
 
 int64_t chunk_of(const Job& job, int64_t width) {
@@ -56,7 +84,8 @@ Task cut(const Job& job) {
   Task task{job, {}};
   choose_rows(task);
   task.lot = choose_lot(task);
-  int64_t width = task.lot == Lot::singles ? 1 : task.lot == Lot::octets ? 8 : 4;
+  int64_t width = width_of(task.lot);
+  if (width > 1) pad_batch(task);
   int64_t positions = std::max<int64_t>(task.cols + width - 1, 1);  // a row may begin in the midst of a group
   task.span = int32_t(chunk_of(task, width));
   task.chunks = (positions + task.span - 1) / task.span;

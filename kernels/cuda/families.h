@@ -17,7 +17,8 @@ void add_reading(Table& table, Formula formula, fastvae::ScaleAs scale_as) {
   auto& launches = table.launches[int(formula)][int(scale_as)];
   launches[int(Lot::quads)] = launch<F<float, Reading...>, Quads, sampling>;
   launches[int(Lot::octets)] = launch<F<float, Reading...>, Octets, sampling>;
-  launches[int(Lot::singles)] = launch<F<double, Reading...>, Singles, sampling>;
+  launches[int(Lot::scattered)] = launch<F<float, Reading...>, Singles<float>, sampling>;
+  launches[int(Lot::scattered_f64)] = launch<F<double, Reading...>, Singles<double>, sampling>;
 }
 
 // A formula without a scale parameter stands under the first reading.

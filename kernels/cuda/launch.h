@@ -7,9 +7,17 @@
 namespace fastvae::FASTVAE_ISA {
 
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kBlocksPerMultiprocessor = 4;  // at least: registers are given out so that they fit
 
 #if defined(__CUDACC__)
+
+// Blocks that fit on a multiprocessor at once, at least: registers are given out accordingly. As many as the formula's
+// operands let through without spilling.
+template <class F, class A, Sampling sampling>
+constexpr int resident_blocks() {
+  constexpr int operands = F::inputs + F::outputs;
+  if (kScattered<A> || sampling == Sampling::gradient || operands > 7) return 4;
+  return operands > 4 || (sampling == Sampling::noise && A::width == 8) ? 5 : 6;
+}
 
 template <class T>
 __device__ __forceinline__ T warp_sum(T value, int lanes) {
@@ -31,7 +39,7 @@ __device__ __forceinline__ T team_sum(T value, int lanes, T (&of_warps)[kWarps])
 }
 
 template <class F, class A, Sampling sampling>
-__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) walk(const __grid_constant__ Task task) {
+__global__ void __launch_bounds__(kThreads, resident_blocks<F, A, sampling>()) walk(const __grid_constant__ Task task) {
   using T = typename A::T;
   __shared__ T of_warps[kWarps];
   for (int64_t tile = blockIdx.x; tile < task.tiles; tile += gridDim.x) {

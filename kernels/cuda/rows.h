@@ -58,22 +58,21 @@ FASTVAE_FN void walk_share(const Task& task, const Share& share, typename A::T (
   for (int k = 0; k < F::outputs; ++k) sums[k] = T(0);
   if (share.first >= share.end) return;
 
-  int64_t in_row[read], out_row[F::outputs];
-  for (int k = 0; k < read; ++k) in_row[k] = row_offset(task, task.input[k], share.row);
-  for (int k = 0; k < F::outputs; ++k)
-    out_row[k] = task.output[k].summed ? 0 : row_offset(task, task.output[k], share.row);
-  int64_t weight_row = task.weighted ? row_offset(task, task.weight, share.row) : 0;
-  SampleRow samples = {};
-  if constexpr (sampled > 0) samples = sample_row(task, share.row);
+  Row<A> in_row[read], out_row[F::outputs];
+  for (int k = 0; k < read; ++k) in_row[k] = row_of<A>(task, task.input[k], share);
+  for (int k = 0; k < F::outputs; ++k) out_row[k] = row_of<A>(task, task.output[k], share);
+  Row<A> weight_row = row_of<A>(task, task.weight, share);
+  SampleRow<A> samples = {};
+  if constexpr (sampled > 0) samples = sample_row<A>(task, share);
 
   FASTVAE_ROLLED
   for (int position = share.first; position < share.end; position += share.step) {
     Unit unit = unit_at<A>(share, position);
-    Raw<T> raw[read], raw_weight = {};
+    Raw<A> raw[read], raw_weight = {};
     T x[F::inputs][A::width], y[F::outputs][A::width];
     FASTVAE_UNROLL
-    for (int k = 0; k < read; ++k) raw[k] = load<A>(task, task.input[k], in_row[k], unit, T());
-    if (task.weighted) raw_weight = load<A>(task, task.weight, weight_row, unit, T());
+    for (int k = 0; k < read; ++k) raw[k] = load<A>(task, task.input[k], in_row[k], unit);
+    if (task.weighted) raw_weight = load<A>(task, task.weight, weight_row, unit);
     if constexpr (sampling == Sampling::noise) sample_noise<A>(task, samples, 0, unit, x[read]);
     if constexpr (sampling == Sampling::gradient) sum_samples<A>(task, samples, unit, x[read], x[read + 1]);
     FASTVAE_UNROLL

@@ -10,7 +10,7 @@ struct Quad {
   float n[4];
 };
 
-FASTVAE_FN Quad normals_of_block(uint64_t seed, uint64_t block) {
+FASTVAE_FN Quad normals(uint64_t seed, uint64_t block) {
   Block<uint64_t> words = philox(Block<uint64_t>{block & 0xffffffffu, block >> 32, 0, 0}, static_cast<uint32_t>(seed),
                                  static_cast<uint32_t>(seed >> 32));
   Normals a = box_muller(static_cast<uint32_t>(words.w0), static_cast<uint32_t>(words.w1));
@@ -18,48 +18,42 @@ FASTVAE_FN Quad normals_of_block(uint64_t seed, uint64_t block) {
   return {{a.n0, a.n1, b.n0, b.n1}};
 }
 
-FASTVAE_CALL float normal_of(uint64_t seed, uint64_t index) {
-  Quad quad = normals_of_block(seed, index / 4);
-  float low = index & 1 ? quad.n[1] : quad.n[0], high = index & 1 ? quad.n[3] : quad.n[2];
-  return index & 2 ? high : low;
-}
-
-// Noise of the elements first .. first + 3: one counter's, but where a sample's size is no multiple of four and its
-// groups straddle two.
-FASTVAE_FN Quad normals(uint64_t seed, uint64_t first) {
-  if ((first & 3) == 0) return normals_of_block(seed, first / 4);
-  Quad quad;
-  for (int e = 0; e < 4; ++e) quad.n[e] = normal_of(seed, first + e);
-  return quad;
-}
-
-// Noise of a unit whose first element has the number `first`.
-template <int width>
-FASTVAE_FN void noise(uint64_t seed, uint64_t first, float (&eps)[width]) {
-  FASTVAE_UNROLL
-  for (int q = 0; q < width; q += 4) {
-    Quad quad = normals(seed, first + q);
-    for (int e = 0; e < 4; ++e) eps[q + e] = quad.n[e];
+// Noise of the elements from number `first` on: whole counters, or one element of one.
+template <class T, int width>
+FASTVAE_FN void noise(uint64_t seed, uint64_t first, T (&eps)[width]) {
+  if constexpr (width == 1) {
+    Quad quad = normals(seed, first / 4);
+    float low = first & 1 ? quad.n[1] : quad.n[0], high = first & 1 ? quad.n[3] : quad.n[2];
+    eps[0] = first & 2 ? high : low;
+  } else {
+    FASTVAE_UNROLL
+    for (int q = 0; q < width; q += 4) {
+      Quad quad = normals(seed, (first + q) / 4);
+      for (int e = 0; e < 4; ++e) eps[q + e] = quad.n[e];
+    }
   }
 }
 
-FASTVAE_FN void noise(uint64_t seed, uint64_t first, double (&eps)[1]) { eps[0] = normal_of(seed, first); }
-
-// Where the noise and the gradient of one row begin.
+// Where a row's noise and gradient begin.
+template <class A>
 struct SampleRow {
   uint64_t seed;
-  int64_t row, eps, grad;
+  int64_t row;
+  Row<A> eps, grad;
 };
 
-FASTVAE_FN SampleRow sample_row(const Task& task, int64_t row) {
-  return {task.has_eps ? 0 : *task.seed, row, row_offset(task, task.eps, row), row_offset(task, task.grad_z, row)};
+template <class A>
+FASTVAE_FN SampleRow<A> sample_row(const Task& task, const Share& share) {
+  return {task.has_eps ? 0 : *task.seed, share.row, row_of<A>(task, task.eps, share),
+          row_of<A>(task, task.grad_z, share)};
 }
 
 template <class A>
-FASTVAE_FN void sample_noise(const Task& task, const SampleRow& at, int64_t k, const Unit& unit,
+FASTVAE_FN void sample_noise(const Task& task, const SampleRow<A>& at, int64_t k, const Unit& unit,
                              typename A::T (&eps)[A::width]) {
   if (task.has_eps) {
-    convert(task.eps, load<A>(task, task.eps, at.eps + k * task.eps_sample_stride, unit, typename A::T()), eps);
+    Row<A> row = advance<A>(task.eps, at.eps, k * task.eps_sample_stride);
+    convert(task.eps, load<A>(task, task.eps, row, unit), eps);
   } else {
     noise(at.seed, static_cast<uint64_t>((k * task.rows + at.row) * task.cols + unit.col), eps);
   }
@@ -67,7 +61,7 @@ FASTVAE_FN void sample_noise(const Task& task, const SampleRow& at, int64_t k, c
 
 // Sums over the samples of grad_z and grad_z * eps, samples in their order.
 template <class A>
-FASTVAE_FN void sum_samples(const Task& task, const SampleRow& at, const Unit& unit, typename A::T (&sum)[A::width],
+FASTVAE_FN void sum_samples(const Task& task, const SampleRow<A>& at, const Unit& unit, typename A::T (&sum)[A::width],
                             typename A::T (&sum_eps)[A::width]) {
   using T = typename A::T;
   for (int e = 0; e < A::width; ++e) sum[e] = sum_eps[e] = T(0);
@@ -75,7 +69,8 @@ FASTVAE_FN void sum_samples(const Task& task, const SampleRow& at, const Unit& u
   FASTVAE_ROLLED
   for (int64_t k = 0; k < task.samples; ++k) {
     T grad[A::width], eps[A::width];
-    Raw<T> raw = load<A>(task, task.grad_z, at.grad + k * task.grad_sample_stride, unit, T());
+    Row<A> row = advance<A>(task.grad_z, at.grad, k * task.grad_sample_stride);
+    Raw<A> raw = load<A>(task, task.grad_z, row, unit);
     sample_noise<A>(task, at, k, unit, eps);
     convert(task.grad_z, raw, grad);
     for (int e = 0; e < A::width; ++e) sum[e] += grad[e], sum_eps[e] = fma(grad[e], eps[e], sum_eps[e]);

@@ -8,8 +8,8 @@ namespace fastvae {
 constexpr int kThreads = 128;  // of a block
 constexpr int kWarp = 32;
 
-// How many elements a thread takes at a time: 4 or 8 in float, 1 in double.
-enum class Lot : uint8_t { quads, octets, singles, count };
+// What a thread takes at a time: 4 or 8 neighbours, or 1 element wherever it lies, in float or double.
+enum class Lot : uint8_t { quads, octets, scattered, scattered_f64, count };
 
 // A tile is what a block takes at a time: as many rows as its threads serve, or one chunk of a long row. It depends on
 // the shape alone, and so do the partial sums and their order.
