@@ -51,7 +51,7 @@ bool has_f64(const Job& job) {
 Lot choose_lot(const Job& job) {
   if (job.f64) return Lot::scattered_f64;
   bool runs = all_elements(job, [](const Operand& o) { return o.event_contiguous; });
-  bool numbered = job.samples == 1 || job.rows * job.cols % 8 == 0;
+  bool numbered = job.samples == 1 || job.has_eps || job.rows * job.cols % 8 == 0;
   if (!runs || !numbered || job.batch_ndim > 2 || has_f64(job)) return Lot::scattered;
   bool narrow = all_elements(job, [](const Operand& o) { return o.type != Type::f32; });
   return narrow && (job.cols % 8 == 0 || job.cols >= 256) ? Lot::octets : Lot::quads;
@@ -75,7 +75,7 @@ void pad_batch(Job& job) {
 
 int64_t chunk_of(const Job& job, int64_t width) {
   int64_t large = job.rows * job.cols >= kLarge ? 4 : 1;
-  if (!sums(job)) return kThreads * width * large;
+  if (!sums(job) && (job.cols > kLongRow || job.rows < kManyRows)) return kThreads * width * large;
   bool split = job.cols > kLongestRow || (job.cols > kLongRow && job.rows < kManyRows);
   return split ? kLongRow * large : int64_t(1) << 30;
 }
@@ -86,7 +86,8 @@ Task cut(const Job& job) {
   task.lot = choose_lot(task);
   int64_t width = width_of(task.lot);
   if (width > 1) pad_batch(task);
-  int64_t positions = std::max<int64_t>(task.cols + width - 1, 1);  // a row may begin in the midst of a group
+  int64_t lead = task.rows > 1 && task.cols % width != 0 ? width - 1 : 0;  // a row may begin in the midst of a unit
+  int64_t positions = std::max<int64_t>(task.cols + lead, 1);
   task.span = int32_t(chunk_of(task, width));
   task.chunks = (positions + task.span - 1) / task.span;
   int64_t lanes = 1;

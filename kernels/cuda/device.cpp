@@ -2,15 +2,31 @@
 #include "device.h"
 
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
-
-// Of torch's CUDA library; its header declares it to whoever compiles against a torch with CUDA.
-extern "C" AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** ret_stream);
 
 namespace fastvae {
 
 using torch::stable::accelerator::DeviceGuard;
+
+namespace {
+
+using CurrentStream = AOTITorchError (*)(int32_t device_index, void** ret_stream);
+
+// Of torch's CUDA library, which is loaded where CUDA tensors are, but not where the linker looks; a torch without
+// CUDA, that this may be compiled against, has none.
+CurrentStream current_stream() {
+  static const auto found = [] {
+    void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
+    void* symbol = library == nullptr ? nullptr : dlsym(library, "aoti_torch_get_current_cuda_stream");
+    return reinterpret_cast<CurrentStream>(symbol);
+  }();
+  STD_TORCH_CHECK(found != nullptr, "fastvae: torch's CUDA library (libtorch_cuda.so) is not loaded");
+  return found;
+}
+
+}  // namespace
 
 OnDevice::OnDevice(int32_t index) : index_(index) {
   if (torch::stable::accelerator::getCurrentDeviceIndex() != index) guard_ = new DeviceGuard(index);
@@ -20,7 +36,7 @@ OnDevice::~OnDevice() { delete static_cast<DeviceGuard*>(guard_); }
 
 void* OnDevice::stream() const {
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
+  STABLE_TORCH_ERROR_CODE_CHECK(current_stream()(index_, &stream));
   return stream;
 }
 

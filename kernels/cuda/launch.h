@@ -15,7 +15,8 @@ constexpr int kWarps = kThreads / kWarp;
 template <class F, class A, Sampling sampling>
 constexpr int resident_blocks() {
   constexpr int operands = F::inputs + F::outputs;
-  if (kScattered<A> || sampling == Sampling::gradient || operands > 7) return 4;
+  if (operands > 8) return 3;
+  if (kScattered<A> || sampling == Sampling::gradient || (operands > 6 && A::width == 8)) return 4;
   return operands > 4 || (sampling == Sampling::noise && A::width == 8) ? 5 : 6;
 }
 
