@@ -1,9 +1,13 @@
 """Export a VAE's encoder, sampling and KL included, to a package that runs without Python.
 
-    python export.py FOLDER
+    mkdir -p out
+    python export.py out
+    cmake -S . -B out/build -DCMAKE_PREFIX_PATH="$(python -c 'import torch; print(torch.utils.cmake_prefix_path)')"
+    cmake --build out/build
+    out/build/main out "$(python -c 'from fastvae.backends import native; print(native.library("cpu"))')"
 
-leaves `encoder.pt2` there; `schemas.txt`, which tells C++ the operators' signatures; `x.bin` and `expected.bin`, an
-input and what Python computes from it, for the program to compare with.
+This leaves `encoder.pt2` in the folder; `schemas.txt`, which tells C++ the operators' signatures; `x.bin` and
+`expected.bin`, an input and what Python computes from it, for the program to compare with.
 """
 
 from __future__ import annotations
