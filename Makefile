@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 NATIVE := CMakeLists.txt $(shell find kernels -type f)
-SOURCES := $(shell find kernels tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+SOURCES := $(shell find kernels tests examples -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 STAMP := $(VENV)/.installed
 
 .PHONY: install demo test bench lint format clean
