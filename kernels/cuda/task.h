@@ -22,4 +22,6 @@ struct Task : Job {
   void* partial = nullptr;  // [output, row, chunk] in the arithmetic type, where chunks > 1
 };
 
+static_assert(sizeof(Task) <= 4096, "what a launch can pass by value");
+
 }  // namespace fastvae
