@@ -85,6 +85,9 @@ def pytest_terminal_summary(terminalreporter):
         if reason is not None:
             terminalreporter.section(f"backend {backend} not tested on {device}")
             terminalreporter.line(reason)
+    for report in terminalreporter.stats.get("skipped", []):
+        if "nvcc" in str(report.longrepr):
+            terminalreporter.line(f"skipped {report.nodeid}: {report.longrepr[2]}")
     if terminalreporter.config.getoption("--accuracy-table") or os.environ.get("FASTVAE_ACCURACY_TABLE"):
         terminalreporter.section("accuracy against mpmath")
         for line in oracles.accuracy_table():

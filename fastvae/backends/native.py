@@ -50,6 +50,11 @@ def _text(function: str) -> str:
     return call().decode()
 
 
+def library(device_type: str) -> Path | None:
+    """The file of the device's library, for programs that load it without Python."""
+    return _find(_LIBRARIES[device_type])
+
+
 def _find(name: str) -> Path | None:
     # An editable install keeps compiled files apart from the sources: the package then has two directories.
     import fastvae

@@ -25,12 +25,17 @@ static bool reads_bf16(const Job& job, unsigned tensor_inputs) {
   return raw;
 }
 
-static void run(const Job& job, int64_t first_task, int64_t last_task) {
+static void run(const Work& job, int64_t first_task, int64_t last_task) {
   unsigned tensor_inputs = table().tensor_inputs[int(job.formula)];
   if (job.f64) walk<double>(job, table().find(job, Arithmetic::f64), 0, first_task, last_task);
   else if (reads_bf16(job, tensor_inputs))
     walk<float>(job, table().find(job, Arithmetic::bf16), tensor_inputs, first_task, last_task);
   else walk<float>(job, table().find(job, Arithmetic::f32), 0, first_task, last_task);
+}
+
+static void sum_chunks(const Work& job) {
+  if (job.f64) sum_chunks<double>(job);
+  else sum_chunks<float>(job);
 }
 
 static void philox_words(const int64_t* counter, const int64_t* key, int64_t* out, int64_t count) {
@@ -44,6 +49,6 @@ static void philox_words(const int64_t* counter, const int64_t* key, int64_t* ou
 #define FASTVAE_STRING_(x) #x
 #define FASTVAE_STRING(x) FASTVAE_STRING_(x)
 extern const Backend backend;
-const Backend backend = {FASTVAE_STRING(FASTVAE_ISA), run, philox_words};
+const Backend backend = {FASTVAE_STRING(FASTVAE_ISA), run, sum_chunks, philox_words};
 
 }  // namespace fastvae::FASTVAE_ISA

@@ -3,6 +3,8 @@
 // An operand that already lies in memory as the buffer would hold it is used in place. No formula is known here.
 #pragma once
 
+#include <numeric>
+
 #include "stream.h"
 #include "table.h"
 #include "tiles.h"
@@ -62,12 +64,31 @@ FASTVAE_FN T sum(const T* x, int64_t n) {
   return sum_lanes<T, kRegisterBytes>(a);
 }
 
+inline bool is_summed(const Operand& output) { return output.summed && output.data != nullptr; }
+
+template <class T>
+void store_sum(const Job& job, const Operand& output, int64_t row, double total) {
+  static_cast<T*>(output.data)[row] = static_cast<T>(total * job.sum_scale);
+}
+
+// Partial sums of long rows meet here, in their order.
+template <class T>
+void sum_chunks(const Work& job) {
+  for (int k = 0; k < job.outputs; ++k) {
+    if (!is_summed(job.output[k])) continue;
+    for (int64_t row = 0; row < job.rows; ++row) {
+      const double* chunk = job.partial + (k * job.rows + row) * job.chunks;
+      store_sum<T>(job, job.output[k], row, std::accumulate(chunk, chunk + job.chunks, 0.0));
+    }
+  }
+}
+
 // Everything one thread holds while it works through its tasks.
 template <class T>
 class Walker {
  public:
   // `raw_inputs` names, by bits, the operands that the loop takes as they lie in memory.
-  Walker(const Job& job, Loop formula, unsigned raw_inputs) : job_(job), formula_(formula), raw_inputs_(raw_inputs) {}
+  Walker(const Work& job, Loop formula, unsigned raw_inputs) : job_(job), formula_(formula), raw_inputs_(raw_inputs) {}
 
   void run(int64_t task) {
     int64_t group = task / job_.chunks, chunk = task % job_.chunks;
@@ -83,7 +104,7 @@ class Walker {
   }
 
  private:
-  const Job& job_;
+  const Work& job_;
   Loop formula_;
   unsigned raw_inputs_;
   alignas(64) T in_[kMaxOperands][kTile];
@@ -93,18 +114,16 @@ class Walker {
   alignas(64) float noise_[noise_capacity(kTile)];
   Reader<T> reader_[kMaxOperands], weight_reader_;
   const T* results_[kMaxOperands];
-  alignas(64) T sums_[kTile];
 
   static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
   void short_rows(const Tile& tile) {
     compute(tile);
     for (int k = 0; k < job_.outputs; ++k) {
-      if (!is_summed(k)) continue;
+      if (!is_summed(job_.output[k])) continue;
       const T* x = results_[k];
       for (int64_t r = 0; r < tile.rows; ++r)
-        sums_[r] = static_cast<T>(sum(x + r * tile.cols, tile.cols) * job_.sum_scale);
-      write<T>(sums_, tile.rows, job_.output[k].type, job_.output[k].data, tile.row, 1);
+        store_sum<T>(job_, job_.output[k], tile.row + r, sum(x + r * tile.cols, tile.cols));
     }
   }
 
@@ -114,20 +133,13 @@ class Walker {
       Tile tile{row, 1, col, minimum(kTile, last_col - col)};
       compute(tile);
       for (int k = 0; k < job_.outputs; ++k)
-        if (is_summed(k)) totals[k] += sum(results_[k], tile.cols);
+        if (is_summed(job_.output[k])) totals[k] += sum(results_[k], tile.cols);
     }
     for (int k = 0; k < job_.outputs; ++k) {
-      if (!is_summed(k)) continue;
-      if (job_.chunks == 1) store_sum(k, row, totals[k]);
+      if (!is_summed(job_.output[k])) continue;
+      if (job_.chunks == 1) store_sum<T>(job_, job_.output[k], row, totals[k]);
       else job_.partial[(k * job_.rows + row) * job_.chunks + chunk] = totals[k];
     }
-  }
-
-  bool is_summed(int k) const { return job_.output[k].summed && job_.output[k].data != nullptr; }
-
-  void store_sum(int k, int64_t row, double total) {
-    T value = static_cast<T>(total * job_.sum_scale);
-    write<T>(&value, 1, job_.output[k].type, job_.output[k].data, row, 1);
   }
 
   void compute(const Tile& tile) {
@@ -181,7 +193,7 @@ class Walker {
       return fresh.read(job_, sample_of(job_.eps, k * job_.eps_sample_stride), tile, buffer);
     }
     int64_t first = k * job_.rows * job_.cols + tile.row * job_.cols + tile.col;
-    const float* values = noise(job_.seed, first, tile.size(), noise_);
+    const float* values = noise(*job_.seed, first, tile.size(), noise_);
     if constexpr (sizeof(T) == 4) return values;
     for (int64_t i = 0; i < tile.size(); ++i) buffer[i] = values[i];
     return buffer;
@@ -215,7 +227,7 @@ class Walker {
 };
 
 template <class T>
-void walk(const Job& job, Loop formula, unsigned raw_inputs, int64_t first_task, int64_t last_task) {
+void walk(const Work& job, Loop formula, unsigned raw_inputs, int64_t first_task, int64_t last_task) {
   Walker<T> walker(job, formula, raw_inputs);
   for (int64_t task = first_task; task < last_task; ++task) walker.run(task);
   if (job.streaming) finish_streams();

@@ -7,7 +7,7 @@
 
 #include "../math/platform.h"
 #include "convert.h"
-#include "job.h"
+#include "work.h"
 
 namespace fastvae::FASTVAE_ISA {
 

@@ -23,8 +23,17 @@ FASTVAE_FN T max(T a, T b) {
   return a < b ? b : a;
 }
 
+#if defined(__CUDA_ARCH__)
+FASTVAE_FN float abs(float x) { return ::fabsf(x); }
+FASTVAE_FN double abs(double x) { return ::fabs(x); }
+FASTVAE_FN float sqrt(float x) { return ::sqrtf(x); }
+FASTVAE_FN double sqrt(double x) { return ::sqrt(x); }
+#else
 FASTVAE_FN float abs(float x) { return __builtin_fabsf(x); }
 FASTVAE_FN double abs(double x) { return __builtin_fabs(x); }
+FASTVAE_FN float sqrt(float x) { return __builtin_sqrtf(x); }
+FASTVAE_FN double sqrt(double x) { return __builtin_sqrt(x); }
+#endif
 
 FASTVAE_FN float power_of_two(int32_t n) { return bit_cast<float>((n + 127) << 23); }
 
@@ -125,8 +134,5 @@ FASTVAE_FN T sigmoid(T t) {
   T e = exp_decay(-abs(t));
   return (t < T(0) ? e : T(1)) / (T(1) + e);
 }
-
-FASTVAE_FN float sqrt(float x) { return __builtin_sqrtf(x); }
-FASTVAE_FN double sqrt(double x) { return __builtin_sqrt(x); }
 
 }  // namespace fastvae::FASTVAE_ISA

@@ -16,7 +16,7 @@ FASTVAE_FN uint64_t multiply_low(uint64_t a, uint32_t b) { return (a & 0xfffffff
 
 template <class Word>
 FASTVAE_FN Block<Word> philox(Block<Word> c, uint32_t k0, uint32_t k1) {
-#pragma GCC unroll 10
+  FASTVAE_UNROLL_10
   for (int round = 0; round < 10; ++round) {
     Word product0 = multiply_low(c.w0, 0xD2511F53u);
     Word product2 = multiply_low(c.w2, 0xCD9E8D57u);

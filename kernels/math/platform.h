@@ -1,4 +1,5 @@
-// What differs between the compilers that read kernels/math: function attributes, fused multiply-add, bit casts.
+// What differs between the compilers that read kernels/math: function attributes, unrolling, fused multiply-add, bit
+// casts.
 #pragma once
 
 #include <cmath>
@@ -10,6 +11,13 @@
 #else
 #define FASTVAE_FN inline __attribute__((always_inline))
 #endif
+#if defined(__CUDA_ARCH__)
+#define FASTVAE_UNROLL_10 _Pragma("unroll 10")
+#elif defined(__CUDACC__)
+#define FASTVAE_UNROLL_10  // nvcc and the host's compiler agree on no pragma
+#else
+#define FASTVAE_UNROLL_10 _Pragma("GCC unroll 10")
+#endif
 
 // Each instruction set compiles these headers again; a namespace of its own keeps the copies apart at link time.
 #ifndef FASTVAE_ISA
@@ -20,7 +28,9 @@ namespace fastvae::FASTVAE_ISA {
 
 // Contraction is off and every fused operation is written out: vector body and scalar tail then give the same bits.
 FASTVAE_FN float fma(float a, float b, float c) {
-#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#if defined(__CUDA_ARCH__)
+  return ::fmaf(a, b, c);
+#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   return __builtin_fmaf(a, b, c);
 #else
   return a * b + c;
@@ -28,7 +38,9 @@ FASTVAE_FN float fma(float a, float b, float c) {
 }
 
 FASTVAE_FN double fma(double a, double b, double c) {
-#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#if defined(__CUDA_ARCH__)
+  return ::fma(a, b, c);
+#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   return __builtin_fma(a, b, c);
 #else
   return a * b + c;

@@ -9,10 +9,6 @@ using torch::headeronly::ScalarType;
 
 namespace {
 
-constexpr int64_t kTaskElements = 8192;       // of short rows; also what is worth waking a thread for
-constexpr int64_t kChunkElements = 8192;      // columns of a long row that one task takes
-constexpr int64_t kStreamElements = 4 << 20;  // results beyond this no cache keeps until they are read
-
 Type type_of(const Tensor& tensor) {
   switch (tensor.scalar_type()) {
     case ScalarType::Float:
@@ -50,14 +46,18 @@ void for_operands(Job& job, Visit visit) {
 
 }  // namespace
 
-Plan::Plan(Formula formula, std::initializer_list<const Tensor*> operands, int64_t event_ndim, int64_t num_samples)
-    : shape_(broadcast(operands)), event_ndim_(event_ndim), first_dtype_((*operands.begin())->scalar_type()) {
+Plan::Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t event_ndim, int64_t num_samples)
+    : shape_(broadcast(operands)),
+      event_ndim_(event_ndim),
+      first_dtype_(operands.front()->scalar_type()),
+      device_(device_of(*operands.front())) {
   if (num_samples > 0) shape_.insert(shape_.begin(), num_samples);
   STD_TORCH_CHECK(event_ndim >= 0 && event_ndim <= int64_t(shape_.size()), "fastvae: event_ndim out of range");
   STD_TORCH_CHECK(shape_.size() <= kMaxDims, "fastvae: operands have at most ", kMaxDims, " dimensions");
   for (const Tensor* tensor : operands)
     job.f64 = job.f64 || (tensor != nullptr && tensor->scalar_type() == ScalarType::Double);
   job.formula = formula;
+  job.device = device_;
   job.ndim = int(shape_.size());
   job.batch_ndim = event_ndim == 0 ? 0 : job.ndim - int(event_ndim);
   std::copy(shape_.begin(), shape_.end(), job.sizes);
@@ -69,7 +69,7 @@ int64_t Plan::event_size() const { return product(shape_.data() + shape_.size() 
 
 // The tensor against the shape, less `skip_leading` dimensions of its own and the shape's last `event_ndim`.
 Operand Plan::operand(const Tensor& tensor, int64_t skip_leading, int64_t event_ndim) const {
-  STD_TORCH_CHECK(tensor.is_cpu(), "fastvae: all operands must be on one device");
+  STD_TORCH_CHECK(is_on(device_, tensor), "fastvae: all operands must be on one device");
   Operand result;
   result.data = tensor.data_ptr();
   result.type = type_of(tensor);
@@ -106,9 +106,9 @@ void Plan::take_seed(const OptionalTensor& seed, const OptionalTensor& eps) {
   STD_TORCH_CHECK(seed.has_value() != eps.has_value(), "fastvae: exactly one of seed and eps is given");
   job.has_eps = eps.has_value();
   if (job.has_eps) return;
-  STD_TORCH_CHECK(seed->numel() == 1 && seed->scalar_type() == ScalarType::Long && seed->is_cpu(),
+  STD_TORCH_CHECK(seed->numel() == 1 && seed->scalar_type() == ScalarType::Long && is_on(device_, *seed),
                   "fastvae: seed is one int64 element on the operands' device");
-  job.seed = *static_cast<const uint64_t*>(seed->data_ptr());
+  job.seed = static_cast<const uint64_t*>(seed->data_ptr());
 }
 
 void Plan::noise(const OptionalTensor& seed, const OptionalTensor& eps) {
@@ -145,18 +145,18 @@ Tensor Plan::add_output(Tensor tensor, bool summed) {
 }
 
 Tensor Plan::output(const Tensor& like) {
-  return add_output(has_shape(like, shape_) ? new_like(like) : empty(shape_, like.scalar_type()), false);
+  return add_output(has_shape(like, shape_) ? new_like(like) : empty(shape_, like.scalar_type(), device_), false);
 }
 
 Tensor Plan::output_sum() {
   Shape batch(shape_.begin(), shape_.end() - event_ndim_);
-  return add_output(empty(batch, accumulate_dtype()), event_ndim_ > 0);
+  return add_output(empty(batch, accumulate_dtype(), device_), event_ndim_ > 0);
 }
 
 Tensor Plan::output_grad(const Tensor& like, bool needed) {
   if (!needed) {
     ++job.outputs;
-    return empty({0}, first_dtype_);
+    return empty({0}, first_dtype_, device_);
   }
   if (has_shape(like, shape_)) return output(like);
   auto sizes = like.sizes();
@@ -164,7 +164,7 @@ Tensor Plan::output_grad(const Tensor& like, bool needed) {
   bool shared = event_ndim_ > 0 && std::all_of(sizes.end() - event, sizes.end(), [](int64_t s) { return s == 1; });
   Shape shape = shape_;
   if (shared) std::fill(shape.end() - event_ndim_, shape.end(), 1);
-  return add_output(empty(shape, accumulate_dtype()), shared);
+  return add_output(empty(shape, accumulate_dtype(), device_), shared);
 }
 
 // The order in which dimensions are walked: the event's as memory has them. Noise is numbered in logical order and
@@ -218,8 +218,7 @@ void Plan::merge(const std::vector<int>& order) {
   job.cols = product(job.sizes + job.batch_ndim, job.ndim - job.batch_ndim);
 }
 
-// How each operand lies in memory, for the driver to choose how it is read.
-void Plan::classify() {
+void classify(Job& job) {
   for_operands(job, [&](Operand& o) {
     int64_t expected = 1;
     o.contiguous = o.event_contiguous = o.event_constant = o.constant = true;
@@ -234,51 +233,10 @@ void Plan::classify() {
   });
 }
 
-void Plan::cut() {
-  int64_t cols = std::max<int64_t>(job.cols, 1);
-  if (cols > kChunkElements) {
-    job.cols_per_task = kChunkElements;
-    job.chunks = (cols + kChunkElements - 1) / kChunkElements;
-  } else {
-    job.cols_per_task = cols;
-    int64_t rows_per_tile = cols <= kShortRow ? kTile / cols : 1;
-    job.rows_per_task = std::max<int64_t>(kTaskElements / cols / rows_per_tile, 1) * rows_per_tile;
-  }
-  int64_t full_outputs = 0;
-  for (int k = 0; k < job.outputs; ++k) full_outputs += job.output[k].data != nullptr && !job.output[k].summed;
-  job.streaming = full_outputs * job.rows * job.cols > kStreamElements;
-  job.tasks = (job.rows + job.rows_per_task - 1) / job.rows_per_task * job.chunks;
-}
-
-void Plan::run(const Backend& backend) {
+void Plan::run() {
   merge(walking_order());
-  classify();
-  cut();
-  std::vector<double> partial(job.chunks > 1 ? job.outputs * job.rows * job.chunks : 0);
-  job.partial = partial.data();
-  int64_t elements_per_task = std::max<int64_t>(job.rows_per_task * job.cols_per_task * job.samples, 1);
-  int64_t grain = std::max<int64_t>(kTaskElements / elements_per_task, 1);
-  if (job.tasks <= grain) {
-    backend.run(job, 0, job.tasks);
-  } else {
-    torch::stable::parallel_for(0, job.tasks, grain,
-                                [&](int64_t first, int64_t last) { backend.run(job, first, last); });
-  }
-  if (job.chunks > 1) sum_chunks();
-}
-
-// Partial sums of long rows meet here, in their order.
-void Plan::sum_chunks() {
-  for (int k = 0; k < job.outputs; ++k) {
-    const Operand& out = job.output[k];
-    if (!out.summed || out.data == nullptr) continue;
-    for (int64_t row = 0; row < job.rows; ++row) {
-      const double* chunk = job.partial + (k * job.rows + row) * job.chunks;
-      double total = std::accumulate(chunk, chunk + job.chunks, 0.0) * job.sum_scale;
-      if (job.f64) static_cast<double*>(out.data)[row] = total;
-      else static_cast<float*>(out.data)[row] = static_cast<float>(total);
-    }
-  }
+  classify(job);
+  compute(job);
 }
 
 }  // namespace fastvae

@@ -1,4 +1,4 @@
-// From tensors to a Job: broadcasting, merging of dimensions, what lies in place, how the work is cut into tasks.
+// From tensors to a Job: broadcasting, merging of dimensions, what lies in place.
 #pragma once
 
 #include "job.h"
@@ -6,12 +6,19 @@
 
 namespace fastvae {
 
+// Supplied by each device's library. `compute` cuts a job into pieces of that device's liking and works through them.
+void compute(const Job& job);
+void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device& device);
+
+// How each operand lies in memory, for the driver to choose how it is read. Again where `batch_ndim` has changed.
+void classify(Job& job);
+
 // Collects operands over one broadcast shape, then runs a formula over them.
 class Plan {
  public:
   // Rows are the leading dimensions, events the last `event_ndim`; an elementwise plan sums nothing.
   // The shape is that of the operands broadcast, with an axis of `num_samples` in front where that is not 0.
-  Plan(Formula formula, std::initializer_list<const Tensor*> operands, int64_t event_ndim, int64_t num_samples = 0);
+  Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t event_ndim, int64_t num_samples = 0);
 
   Job job;
 
@@ -30,12 +37,13 @@ class Plan {
   Tensor output_sum();                                     // one value for each row, [*batch]
   Tensor output_grad(const Tensor& operand, bool needed);  // as ops/_operator.py's empty_grad says
 
-  void run(const Backend& backend);
+  void run();
 
  private:
   Shape shape_;
   int64_t event_ndim_;
   torch::headeronly::ScalarType first_dtype_;
+  Device device_;
 
   Operand operand(const Tensor& tensor, int64_t skip_leading = 0, int64_t event_ndim = 0) const;
   torch::headeronly::ScalarType accumulate_dtype() const;
@@ -43,9 +51,6 @@ class Plan {
   Tensor add_output(Tensor tensor, bool summed);
   std::vector<int> walking_order() const;
   void merge(const std::vector<int>& order);
-  void classify();
-  void cut();
-  void sum_chunks();
 };
 
 }  // namespace fastvae

@@ -60,18 +60,29 @@ Shape row_major(const Shape& shape) {
   return strides;
 }
 
-Tensor empty_strided(const Shape& shape, const Shape& strides, ScalarType dtype) {
+Tensor empty_strided(const Shape& shape, const Shape& strides, ScalarType dtype, const Device& device) {
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(shape.size(), shape.data(), strides.data(),
-                               torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
-                               aoti_torch_device_type_cpu(), 0, &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      shape.size(), shape.data(), strides.data(),
+      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)), device.type, device.index, &handle));
   return Tensor(handle);
 }
 
 }  // namespace
 
-Shape broadcast(std::initializer_list<const Tensor*> tensors) {
+Device device_of(const Tensor& tensor) {
+  Device device;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &device.type));
+  device.index = device.type == aoti_torch_device_type_cpu() ? 0 : tensor.get_device_index();
+  return device;
+}
+
+bool is_on(const Device& device, const Tensor& tensor) {
+  Device other = device_of(tensor);
+  return device.type == other.type && device.index == other.index;
+}
+
+Shape broadcast(const std::vector<const Tensor*>& tensors) {
   Shape shape;
   for (const Tensor* tensor : tensors) {
     if (tensor == nullptr) continue;
@@ -92,14 +103,16 @@ bool has_shape(const Tensor& tensor, const Shape& shape) {
   return sizes.size() == shape.size() && std::equal(shape.begin(), shape.end(), sizes.begin());
 }
 
-Tensor empty(const Shape& shape, ScalarType dtype) { return empty_strided(shape, row_major(shape), dtype); }
+Tensor empty(const Shape& shape, ScalarType dtype, const Device& device) {
+  return empty_strided(shape, row_major(shape), dtype, device);
+}
 
 Tensor new_like(const Tensor& tensor) {
   auto sizes = tensor.sizes();
   auto strides = tensor.strides();
   Shape shape(sizes.begin(), sizes.end());
-  if (is_dense(tensor)) return empty_strided(shape, Shape(strides.begin(), strides.end()), tensor.scalar_type());
-  return empty_strided(shape, dense_strides(tensor), tensor.scalar_type());
+  Shape layout = is_dense(tensor) ? Shape(strides.begin(), strides.end()) : dense_strides(tensor);
+  return empty_strided(shape, layout, tensor.scalar_type(), device_of(tensor));
 }
 
 }  // namespace fastvae

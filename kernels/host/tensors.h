@@ -5,9 +5,10 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <initializer_list>
 #include <optional>
 #include <vector>
+
+#include "job.h"
 
 namespace fastvae {
 
@@ -15,9 +16,12 @@ using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 using Shape = std::vector<int64_t>;
 
-Shape broadcast(std::initializer_list<const Tensor*> tensors);  // null pointers are passed over
+Device device_of(const Tensor& tensor);
+bool is_on(const Device& device, const Tensor& tensor);
+
+Shape broadcast(const std::vector<const Tensor*>& tensors);  // null pointers are passed over
 bool has_shape(const Tensor& tensor, const Shape& shape);
-Tensor empty(const Shape& shape, torch::headeronly::ScalarType dtype);
+Tensor empty(const Shape& shape, torch::headeronly::ScalarType dtype, const Device& device);
 Tensor new_like(const Tensor& tensor);  // torch.empty_like: dense layouts are kept
 
 }  // namespace fastvae

@@ -1,5 +1,4 @@
-// One operator call as the row driver sees it: operands, shape, formula. Plain data, the same for every instruction
-// set.
+// One operator call as a row driver sees it: operands, shape, formula. Plain data, the same for every device.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +9,6 @@ namespace fastvae {
 
 constexpr int kMaxDims = 8;  // after merging; more distinct strides than that are made contiguous first
 constexpr int kMaxOperands = 8;
-constexpr int64_t kTile = 1024;           // elements, at most: a few operands' buffers stay in the first-level cache
-constexpr int64_t kShortRow = kTile / 2;  // shorter rows share a tile
 
 enum class Type : uint8_t { f32, f64, f16, bf16, u8, boolean };
 enum class ScaleAs : uint8_t { log_var, log_std, var, std, softplus, count };
@@ -32,6 +29,10 @@ enum class Formula : uint8_t {
   elbo,
   elbo_backward,
   count
+};
+
+struct Device {
+  int32_t type = 0, index = 0;  // as torch numbers them
 };
 
 struct Operand {
@@ -67,23 +68,12 @@ struct Job {
 
   Sampling sampling = Sampling::none;
   int64_t samples = 1;
-  uint64_t seed = 0;
+  const uint64_t* seed = nullptr;  // on the operands' device
   bool has_eps = false;
   Operand eps, grad_z;  // strides of one sample
   int64_t eps_sample_stride = 0, grad_sample_stride = 0;
   double sum_scale = 1;
-  bool streaming = false;  // outputs are larger than the caches
-
-  // The work as a list of tasks: `tasks` = row groups times column chunks. It depends on the shape alone, never on the
-  // number of threads, and so do the partial sums and their order.
-  int64_t rows_per_task = 1, cols_per_task = 1, chunks = 1, tasks = 0;
-  double* partial = nullptr;  // [summed output, row, chunk] where chunks > 1
-};
-
-struct Backend {
-  const char* name;
-  void (*run)(const Job&, int64_t first_task, int64_t last_task);
-  void (*philox)(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count);
+  Device device;
 };
 
 }  // namespace fastvae

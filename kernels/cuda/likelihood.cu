@@ -1,0 +1,14 @@
+// log p(x|z): its formulas, float and double.
+#include "../math/likelihood.h"
+#include "families.h"
+
+namespace fastvae::FASTVAE_ISA {
+
+void add_likelihood(Table& table) {
+  add<BernoulliLogProb>(table, Formula::bernoulli_log_prob);
+  add<BernoulliLogProbBackward>(table, Formula::bernoulli_log_prob_backward);
+  add_scaled<GaussianLogProb>(table, Formula::gaussian_log_prob);
+  add_scaled<GaussianLogProbBackward>(table, Formula::gaussian_log_prob_backward);
+}
+
+}  // namespace fastvae::FASTVAE_ISA

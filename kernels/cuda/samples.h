@@ -1,0 +1,80 @@
+// A formula's last inputs where it samples: noise, or sums over the samples of a gradient and noise.
+#pragma once
+
+#include "../math/noise.h"
+#include "memory.h"
+
+namespace fastvae::FASTVAE_ISA {
+
+struct Quad {
+  float n[4];
+};
+
+FASTVAE_FN Quad normals(uint64_t seed, uint64_t block) {
+  Block<uint64_t> words = philox(Block<uint64_t>{block & 0xffffffffu, block >> 32, 0, 0}, static_cast<uint32_t>(seed),
+                                 static_cast<uint32_t>(seed >> 32));
+  Normals a = box_muller(static_cast<uint32_t>(words.w0), static_cast<uint32_t>(words.w1));
+  Normals b = box_muller(static_cast<uint32_t>(words.w2), static_cast<uint32_t>(words.w3));
+  return {{a.n0, a.n1, b.n0, b.n1}};
+}
+
+// Noise of the elements from number `first` on: whole counters, or one element of one.
+template <class T, int width>
+FASTVAE_FN void noise(uint64_t seed, uint64_t first, T (&eps)[width]) {
+  if constexpr (width == 1) {
+    Quad quad = normals(seed, first / 4);
+    float low = first & 1 ? quad.n[1] : quad.n[0], high = first & 1 ? quad.n[3] : quad.n[2];
+    eps[0] = first & 2 ? high : low;
+  } else {
+    FASTVAE_UNROLL
+    for (int q = 0; q < width; q += 4) {
+      Quad quad = normals(seed, (first + q) / 4);
+      for (int e = 0; e < 4; ++e) eps[q + e] = quad.n[e];
+    }
+  }
+}
+
+// Where a row's noise and gradient begin.
+template <class A>
+struct SampleRow {
+  uint64_t seed;
+  int64_t row;
+  Row<A> eps, grad;
+};
+
+template <class A>
+FASTVAE_FN SampleRow<A> sample_row(const Task& task, const Share& share) {
+  return {task.has_eps ? 0 : *task.seed, share.row, row_of<A>(task, task.eps, share),
+          row_of<A>(task, task.grad_z, share)};
+}
+
+template <class A>
+FASTVAE_FN void sample_noise(const Task& task, const SampleRow<A>& at, int64_t k, const Unit& unit,
+                             typename A::T (&eps)[A::width]) {
+  if (task.has_eps) {
+    Row<A> row = advance<A>(task.eps, at.eps, k * task.eps_sample_stride);
+    convert(task.eps, load<A>(task, task.eps, row, unit), eps);
+  } else {
+    noise(at.seed, static_cast<uint64_t>((k * task.rows + at.row) * task.cols + unit.col), eps);
+  }
+}
+
+// Sums over the samples of grad_z and grad_z * eps, samples in their order.
+template <class A>
+FASTVAE_FN void sum_samples(const Task& task, const SampleRow<A>& at, const Unit& unit, typename A::T (&sum)[A::width],
+                            typename A::T (&sum_eps)[A::width]) {
+  using T = typename A::T;
+  for (int e = 0; e < A::width; ++e) sum[e] = sum_eps[e] = T(0);
+  if (task.grad_z.data == nullptr) return;
+  FASTVAE_ROLLED
+  for (int64_t k = 0; k < task.samples; ++k) {
+    T grad[A::width], eps[A::width];
+    Row<A> row = advance<A>(task.grad_z, at.grad, k * task.grad_sample_stride);
+    Raw<A> raw = load<A>(task, task.grad_z, row, unit);
+    sample_noise<A>(task, at, k, unit, eps);
+    convert(task.grad_z, raw, grad);
+    for (int e = 0; e < A::width; ++e) sum[e] += grad[e], sum_eps[e] = fma(grad[e], eps[e], sum_eps[e]);
+  }
+}
+
+}  // namespace fastvae::FASTVAE_ISA
