@@ -74,7 +74,13 @@ void cut(Work& job) {
 
 }  // namespace
 
+static bool is_closed(const Job& job) {
+  if (job.gate == nullptr) return false;
+  return job.f64 ? *static_cast<const double*>(job.gate) == -1 : *static_cast<const float*>(job.gate) == -1;
+}
+
 void compute(const Job& planned) {
+  if (is_closed(planned)) return;
   Work job{planned};
   cut(job);
   std::vector<double> partial(job.chunks > 1 ? job.outputs * job.rows * job.chunks : 0);

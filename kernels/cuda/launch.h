@@ -43,6 +43,7 @@ template <class F, class A, Sampling sampling>
 __global__ void __launch_bounds__(kThreads, resident_blocks<F, A, sampling>()) walk(const __grid_constant__ Task task) {
   using T = typename A::T;
   __shared__ T of_warps[kWarps];
+  if (is_closed<T>(task)) return;
   for (int64_t tile = blockIdx.x; tile < task.tiles; tile += gridDim.x) {
     Share share = share_of<A>(task, tile, threadIdx.x);
     T sums[F::outputs];
@@ -97,6 +98,7 @@ T team_sum(T* values, int lanes) {
 template <class F, class A, Sampling sampling>
 void launch(const Task& task, int64_t, void*) {
   using T = typename A::T;
+  if (is_closed<T>(task)) return;
   for (int64_t tile = 0; tile < task.tiles; ++tile) {
     T sums[kThreads][F::outputs], column[kThreads];
     for (int thread = 0; thread < kThreads; ++thread)

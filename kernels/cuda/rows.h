@@ -13,6 +13,11 @@ FASTVAE_FN const Constants<double>& constants(const Task& task, double) { return
 FASTVAE_FN bool is_summed(const Operand& output) { return output.summed && output.data != nullptr; }
 
 template <class T>
+FASTVAE_FN bool is_closed(const Task& task) {
+  return task.gate != nullptr && *static_cast<const T*>(task.gate) == T(-1);
+}
+
+template <class T>
 FASTVAE_FN void store_sum(const Task& task, const Operand& output, int64_t row, double total) {
   static_cast<T*>(output.data)[row] = static_cast<T>(total * task.sum_scale);
 }

@@ -196,6 +196,40 @@ std::tuple<Tensor, Tensor, Tensor> gaussian_log_prob_backward(OptionalTensor gra
                         needs, x, mean, scale);
 }
 
+// The total of all elements, and with it a gradient for each operand, empty where it is not needed.
+template <class... Operands>
+auto computed_total(Plan plan, double share, const std::vector<bool>& needs, const Operands&... operands) {
+  plan.job.constants.share = share;
+  std::tuple results{plan.output_sum(), plan.output_grad(operands, needs[plan.job.outputs - 1])...};
+  plan.run();
+  return results;
+}
+
+std::tuple<Tensor, Tensor, Tensor> bernoulli_log_prob_one_pass(Tensor x, Tensor logits, OptionalTensor weight,
+                                                               int64_t event_ndim, double x_scale, double share,
+                                                               std::vector<bool> needs) {
+  return computed_total(
+      bernoulli_plan(Formula::bernoulli_log_prob_one_pass, nullptr, x, logits, weight, event_ndim, x_scale), share,
+      needs, x, logits);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> gaussian_log_prob_one_pass(
+    Tensor x, Tensor mean, Tensor scale, OptionalTensor weight, int64_t event_ndim, double x_scale, bool normalized,
+    std::string scale_as, double scale_eps, double clamp_lo, double clamp_hi, double share, std::vector<bool> needs) {
+  return computed_total(gaussian_plan(Formula::gaussian_log_prob_one_pass, nullptr, x, mean, scale, weight, event_ndim,
+                                      x_scale, normalized, {scale_as, scale_eps, clamp_lo, clamp_hi}),
+                        share, needs, x, mean, scale);
+}
+
+void rescale_(Tensor grad, Tensor upstream) {
+  Plan plan(Formula::rescale, {&grad, &upstream}, 0);
+  plan.input(grad);
+  plan.input(upstream);
+  plan.output_into(grad);
+  plan.gate(upstream);
+  plan.run();
+}
+
 // The loss and its parts, and their backward. `grads` is empty in the forward.
 Plan elbo_plan(Formula formula, std::initializer_list<const OptionalTensor*> grads, const Tensor& log_px,
                const Tensor& kl, const OptionalTensor& beta, double beta_value, int64_t event_ndim) {
@@ -260,6 +294,9 @@ STABLE_TORCH_LIBRARY_IMPL(fastvae, FASTVAE_DISPATCH_KEY, m) {
   FASTVAE_IMPL(bernoulli_log_prob_backward);
   FASTVAE_IMPL(gaussian_log_prob);
   FASTVAE_IMPL(gaussian_log_prob_backward);
+  FASTVAE_IMPL(bernoulli_log_prob_one_pass);
+  FASTVAE_IMPL(gaussian_log_prob_one_pass);
+  FASTVAE_IMPL(rescale_);
   FASTVAE_IMPL(elbo);
   FASTVAE_IMPL(elbo_backward);
   FASTVAE_IMPL(philox);

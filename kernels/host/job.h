@@ -26,6 +26,9 @@ enum class Formula : uint8_t {
   bernoulli_log_prob_backward,
   gaussian_log_prob,
   gaussian_log_prob_backward,
+  bernoulli_log_prob_one_pass,
+  gaussian_log_prob_one_pass,
+  rescale,
   elbo,
   elbo_backward,
   count
@@ -73,6 +76,7 @@ struct Job {
   Operand eps, grad_z;  // strides of one sample
   int64_t eps_sample_stride = 0, grad_sample_stride = 0;
   double sum_scale = 1;
+  const void* gate = nullptr;  // a number of the arithmetic type, on the device: where it is -1 there is nothing to do
   Device device;
 };
 

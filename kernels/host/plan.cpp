@@ -167,6 +167,14 @@ Tensor Plan::output_grad(const Tensor& like, bool needed) {
   return add_output(empty(shape, accumulate_dtype(), device_), shared);
 }
 
+void Plan::output_into(const Tensor& tensor) { add_output(tensor, false); }
+
+void Plan::gate(const Tensor& number) {
+  STD_TORCH_CHECK(number.numel() == 1 && number.scalar_type() == accumulate_dtype() && is_on(device_, number),
+                  "fastvae: a gate is one number of the arithmetic type, on the operands' device");
+  job.gate = number.data_ptr();
+}
+
 // The order in which dimensions are walked: the event's as memory has them. Noise is numbered in logical order and
 // forbids any other.
 std::vector<int> Plan::walking_order() const {

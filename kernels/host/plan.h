@@ -36,6 +36,8 @@ class Plan {
   Tensor output(const Tensor& like);                       // full shape, the dtype and, if it can be, layout of `like`
   Tensor output_sum();                                     // one value for each row, [*batch]
   Tensor output_grad(const Tensor& operand, bool needed);  // as ops/_operator.py's empty_grad says
+  void output_into(const Tensor& tensor);                  // full shape, over what is there
+  void gate(const Tensor& number);                         // see Job
 
   void run();
 

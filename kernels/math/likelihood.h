@@ -60,4 +60,36 @@ struct GaussianLogProbBackward {
   }
 };
 
+// Losses in one pass: `share` times the value, and the gradients of its negative.
+template <class T>
+struct BernoulliLogProbOnePass {
+  static constexpr int inputs = 2, outputs = 3;
+  static constexpr unsigned tensor_inputs = 0b11;
+  static FASTVAE_FN void at(const Constants<T>& c, T x, T logits, T& total, T& grad_x, T& grad_logits) {
+    BernoulliLogProb<T>::at(c, x, logits, total);
+    total *= c.share;
+    BernoulliLogProbBackward<T>::at(c, -c.share, x, logits, grad_x, grad_logits);
+  }
+};
+
+template <class T, class ScaleAs>
+struct GaussianLogProbOnePass {
+  static constexpr int inputs = 3, outputs = 4;
+  static constexpr unsigned tensor_inputs = 0b111;
+  static FASTVAE_FN void at(const Constants<T>& c, T x, T mean, T scale, T& total, T& grad_x, T& grad_mean,
+                            T& grad_scale) {
+    GaussianLogProb<T, ScaleAs>::at(c, x, mean, scale, total);
+    total *= c.share;
+    GaussianLogProbBackward<T, ScaleAs>::at(c, -c.share, x, mean, scale, grad_x, grad_mean, grad_scale);
+  }
+};
+
+// The gradients of a negative total as those of a total whose gradient is `upstream`.
+template <class T>
+struct Rescale {
+  static constexpr int inputs = 2, outputs = 1;
+  static constexpr unsigned tensor_inputs = 0b01;
+  static FASTVAE_FN void at(const Constants<T>&, T grad, T upstream, T& result) { result = grad * -upstream; }
+};
+
 }  // namespace fastvae::FASTVAE_ISA
