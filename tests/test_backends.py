@@ -64,7 +64,11 @@ def test_unmet_demand_says_why(monkeypatch):
 
 def python(code, **environment):
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "TRITON_INTERPRET": "0", **environment}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env={**os.environ, "TRITON_INTERPRET": "0", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

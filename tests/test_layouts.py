@@ -62,8 +62,9 @@ TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 1e-2, torch.float64: 1e-12}
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("width", WIDTHS)
-def test_odd_sizes(width, dtype):
-    for rows in (1, 2, 3, 7) if width < 5000 else (1, 2):
+def test_odd_sizes(width, dtype, backend):
+    slow = backend == "triton" and not torch.cuda.is_available()
+    for rows in (3,) if slow and width > 1000 else (1, 2, 3, 7) if width < 5000 else (1, 2):
         mean, log_var = (torch.randn(rows, width).to(dtype).requires_grad_() for _ in range(2))
         x, tolerance = torch.rand(rows, width), TOLERANCE[dtype]
         z, kl = fastvae.rsample_kl(mean, log_var, seed=1)

@@ -12,7 +12,7 @@ import triton.language as tl
 
 from . import interpreting
 
-COMPILED = tl.constexpr(not interpreting())  # the interpreter knows neither assembly nor fused operations
+COMPILED = tl.constexpr(not interpreting())  # the interpreter knows no assembly
 _LOG2_E = tl.constexpr(1.44269504)
 _LN2_HIGH = tl.constexpr(0.693145752)  # 16 bits: n * _LN2_HIGH is exact
 _LN2_LOW = tl.constexpr(1.42860677e-06)
@@ -20,15 +20,6 @@ _ROUND_MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding it rounds to an in
 _SQRT_HALF_BITS = tl.constexpr(0x3F3504F3)
 _INFINITY = tl.constexpr(float("inf"))
 _NAN = tl.constexpr(float("nan"))
-
-
-@triton.jit
-def fma(x, y, z):
-    """x * y + z, rounded once; the interpreter's own rounds twice."""
-    if COMPILED or z.dtype == tl.float64:
-        return tl.fma(x, y, z)
-    else:
-        return (x.to(tl.float64) * y.to(tl.float64) + z.to(tl.float64)).to(tl.float32)
 
 
 @triton.jit

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...ops import likelihood as ops
 from . import posterior
-from .elementary import fma, sigmoid_tail, softplus_decay
+from .elementary import sigmoid_tail, softplus_decay
 from .launch import Formula, kernel, on_device
 from .prepare import Constants
 
@@ -20,8 +20,8 @@ def bernoulli_log_prob_value(values, scalars, READ: tl.constexpr, FLAGS: tl.cons
     """x l - softplus(l): cross-entropy in logits."""
     x, logits = values
     target = x * scalars[0] if FLAGS[0] else x
-    # max(l, 0) - l x, rounded once: no digit is lost where the two are close.
-    linear = fma(-logits, target, tl.where(logits < 0.0, 0.0, logits))
+    # max(l, 0) - l x as one product: no difference of two large terms.
+    linear = logits * tl.where(logits > 0.0, 1.0 - target, -target)
     return (-(linear + softplus_decay(logits)),)
 
 
@@ -39,7 +39,7 @@ def gaussian_log_prob_value(values, scalars, READ: tl.constexpr, FLAGS: tl.const
     """-((x - mean)^2 / (2 var) + log std + log(2 pi) / 2), scaled before it is squared."""
     x, mean, scale = values
     log_var, _std, inv_std, _minus_1, _kl, _slope = READ(scale, scalars, FLAGS[0])
-    residual = tl.fma(x, scalars[3], -mean) * inv_std
+    residual = ((x * scalars[3] if FLAGS[1] else x) - mean) * inv_std
     return (-(0.5 * tl.fma(residual, residual, log_var) + scalars[4]),)
 
 
@@ -47,7 +47,7 @@ def gaussian_log_prob_value(values, scalars, READ: tl.constexpr, FLAGS: tl.const
 def gaussian_log_prob_gradient(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     grad, x, mean, scale = values
     _log_var, _std, inv_std, _minus_1, _kl, d_log_var = READ(scale, scalars, FLAGS[0])
-    residual = tl.fma(x, scalars[3], -mean) * inv_std
+    residual = ((x * scalars[3] if FLAGS[1] else x) - mean) * inv_std
     grad_mean = grad * (residual * inv_std)
     slope = 0.5 * ((residual - 1.0) * (residual + 1.0))
     return -grad_mean * scalars[3], grad_mean, tl.where(d_log_var == 0.0, 0.0, grad * (slope * d_log_var))
@@ -99,6 +99,11 @@ def _share(constants: Constants) -> tuple[float, ...]:
     return (constants["share"],) if "share" in constants else ()
 
 
+def _gaussian_flags(constants: Constants) -> tuple[bool, bool]:
+    """Clamped, scaled."""
+    return posterior.flags(constants)[0], constants["x_scale"] != 1.0
+
+
 def _gaussian_scalars(constants: Constants, count: int) -> tuple[float, ...]:
     log_normalizer = math.log(2 * math.pi) / 2 if constants["normalized"] else 0.0
     return (*posterior.scalars_of_scale(constants), constants["x_scale"], log_normalizer, *_share(constants))
@@ -114,7 +119,7 @@ def _bernoulli(function) -> Formula:
 
 
 def _gaussian(function) -> Formula:
-    return Formula(function, _gaussian_scalars, posterior.flags, posterior.read)
+    return Formula(function, _gaussian_scalars, _gaussian_flags, posterior.read)
 
 
 bernoulli_log_prob = kernel(ops.BERNOULLI_LOG_PROB, _bernoulli(bernoulli_log_prob_value))

@@ -14,15 +14,15 @@ from .prepare import Constants
 def elbo_value(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     """loss = beta KL - log p(x|z) (Higgins et al. 2017, eq. 4); the ELBO itself has beta = 1."""
     log_px, kl, beta = values
-    return tl.fma(scalars[0] * beta, kl, -log_px), log_px - kl, log_px, kl
+    return tl.fma(beta * scalars[0], kl, -log_px), log_px - kl, log_px, kl
 
 
 @triton.jit
 def elbo_gradient(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
     grad_loss, grad_elbo, grad_log_likelihood, grad_kl, _log_px, kl, beta = values
-    of_log_px = scalars[1] * (grad_elbo + grad_log_likelihood - grad_loss)
-    of_kl = scalars[1] * (scalars[0] * beta * grad_loss + grad_kl - grad_elbo)
-    return of_log_px, of_kl, scalars[1] * kl * (scalars[0] * grad_loss)
+    of_log_px = (grad_elbo + grad_log_likelihood - grad_loss) * scalars[1]
+    of_kl = (beta * scalars[0] * grad_loss + grad_kl - grad_elbo) * scalars[1]
+    return of_log_px, of_kl, kl * scalars[1] * (grad_loss * scalars[0])
 
 
 # --- operators ---

@@ -1,8 +1,8 @@
 """q(z|x): how the second parameter is read, samples, and KL divergences, element by element.
 
 A formula takes the values of its inputs, its scalars, how the scale is read, and its flags; it returns its results.
-Scalars begin with those of the reading: scale_eps and the two bounds of what it clamps. They are never given a name: in
-float64 they are constants, which a name would round to float32.
+Scalars begin with those of the reading: scale_eps and the two bounds of what it clamps. They stand to the right, and
+get no name: in float64 they are constants, of which Triton makes float32 when it names them.
 """
 
 from __future__ import annotations
