@@ -54,6 +54,11 @@ def bernoulli_loss_fused(x: Tensor, logits: Tensor) -> Tensor:
     return -fastvae.bernoulli_log_prob(x, logits).mean()
 
 
+@fused("bernoulli_loss", "one pass")
+def bernoulli_loss_one_pass(x: Tensor, logits: Tensor) -> Tensor:
+    return -fastvae.bernoulli_log_prob(x, logits, reduction="mean")
+
+
 @naive("bernoulli_loss")
 def bernoulli_loss(x: Tensor, logits: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
@@ -62,6 +67,11 @@ def bernoulli_loss(x: Tensor, logits: Tensor) -> Tensor:
 @fused("gaussian_loss")
 def gaussian_loss_fused(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     return -fastvae.gaussian_log_prob(x, mean, log_var).mean()
+
+
+@fused("gaussian_loss", "one pass")
+def gaussian_loss_one_pass(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    return -fastvae.gaussian_log_prob(x, mean, log_var, reduction="mean")
 
 
 @naive("gaussian_loss")

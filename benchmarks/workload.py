@@ -113,7 +113,8 @@ def workload(case: Case, device: str, l2_bytes: int = 0) -> Workload:
 def _inputs(case: Case, device: str) -> Inputs:
     operands = tuple(_operand(name, case, device) for name in OPERANDS[case.operator])
     outputs = as_tuple(specification(case.operator)(*operands, **case.keywords))
-    return Inputs(operands, tuple(torch.randn_like(output) for output in outputs))
+    # A loss is what backward starts from: its gradient is 1.
+    return Inputs(operands, tuple(torch.randn_like(o) if o.dim() else torch.ones_like(o) for o in outputs))
 
 
 def _operand(name: str, case: Case, device: str) -> Tensor:

@@ -14,15 +14,25 @@ from .machine import describe, installed_version
 def lines() -> Iterator[str]:
     versions = {"triton": installed_version("triton"), "cuda": torch.version.cuda or "none"}
     for name, value in {**describe(), **versions}.items():
-        yield f"{name + ':':<22}{value}"
-    for name, problem in backends.available().items():
-        yield f"{'backend ' + name + ':':<22}{problem or 'ready'}"
+        yield _line(name, value)
+    for i in range(torch.cuda.device_count()):
+        yield _line(f"device cuda:{i}", torch.cuda.get_device_name(i))
+    for device_type, library in native.LIBRARIES.items():
+        yield _line(f"library {library}", native.why_not(device_type) or str(native.find(library)))
     if native.why_not("cpu") is None:
-        yield f"{'instruction set:':<22}{native.instruction_set()} of {', '.join(native.instruction_sets())}"
-    for device in _devices():
-        yield f"{'serves ' + device + ':':<22}{backends.serving(device)}"
+        yield _line("instruction set", f"{native.instruction_set()} of {', '.join(native.instruction_sets())}")
+    for device_type in _device_types():
+        yield _line(f"serves {device_type}", backends.serving(device_type))
+        for name, backend in backends.BACKENDS.items():
+            problem = backend.why_not(device_type)
+            if problem is not None:
+                yield _line(f"  not {name}", problem)
 
 
-def _devices() -> list[str]:
+def _line(name: str, value: str) -> str:
+    return f"{name + ':':<22}{value}"
+
+
+def _device_types() -> list[str]:
     accelerator = torch.accelerator.current_accelerator()
     return ["cpu"] if accelerator is None else ["cpu", accelerator.type]

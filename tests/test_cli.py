@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -107,8 +108,13 @@ def test_interrupt_is_one_line(capsys, monkeypatch, tmp_path):
     assert run(capsys, "demo", "--out", str(tmp_path)) == (130, "", ["fastvae: interrupted"])
 
 
-def test_info_names_every_backend():
-    done = subprocess.run([sys.executable, "-m", "fastvae", "info"], capture_output=True, text=True, check=True)
-    for name in backends.available():
-        assert f"backend {name}:" in done.stdout
-    assert f"serves cpu:           {backends.serving('cpu')}" in done.stdout
+def test_info_says_who_serves_and_why_no_other_does():
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "fastvae", "info"], env=environment, capture_output=True, text=True, check=True
+    )
+    serving = "native" if backends.BACKENDS["native"].why_not("cpu") is None else "reference"
+    assert f"serves cpu:           {serving}\n" in done.stdout
+    assert "  not triton:         Triton" in done.stdout
+    for library in ("_cpu.so", "_cuda.so"):
+        assert f"library {library}:" in done.stdout

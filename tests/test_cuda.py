@@ -65,9 +65,11 @@ def test_kernels_pass_the_operators_tests_on_the_host(emulated):
     if native.why_not("cpu") is not None:
         pytest.skip(native.why_not("cpu"))
     folder = Path(__file__).parent
-    files = [folder / f"test_{name}.py" for name in ("layouts", "noise", "objective", "posterior", "likelihood")]
+    files = [
+        folder / f"test_{name}.py" for name in ("layouts", "noise", "objective", "one_pass", "posterior", "likelihood")
+    ]
     # Of the accuracy tests float32 alone: the other types differ in what is read, which the tests of layouts cover.
-    chosen = "native and not threads and (layouts or noise or objective or dtype0)"
+    chosen = "native and not threads and (layouts or noise or objective or one_pass or dtype0)"
     paths = [str(folder / "cuda"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "FASTVAE_EMULATED": str(emulated), "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "pytest", "-p", "plugin", "-p", "no:cacheprovider", "-k", chosen, *files]

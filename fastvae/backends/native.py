@@ -9,18 +9,18 @@ from pathlib import Path
 
 import torch
 
-_LIBRARIES = {"cpu": "_cpu.so", "cuda": "_cuda.so"}
+LIBRARIES = {"cpu": "_cpu.so", "cuda": "_cuda.so"}
 
 
 @functools.cache
 def why_not(device_type: str) -> str | None:
     """Load the device's library, once. Returns None, or the reason why there is none."""
-    name = _LIBRARIES.get(device_type)
+    name = LIBRARIES.get(device_type)
     if name is None:
         return f"there is no compiled library for {device_type!r} tensors"
     if device_type == "cuda" and torch.version.cuda is None:
         return "this torch was built without CUDA"
-    path = _find(name)
+    path = find(name)
     if path is None:
         wanted = {"cpu": "a C++ compiler", "cuda": "nvcc"}[device_type]
         return f"the native {device_type.upper()} library was not built; reinstall fastvae where {wanted} is found"
@@ -42,7 +42,7 @@ def instruction_sets() -> list[str]:
 
 
 def _text(function: str) -> str:
-    problem, path = why_not("cpu"), _find(_LIBRARIES["cpu"])
+    problem, path = why_not("cpu"), find(LIBRARIES["cpu"])
     if problem is not None or path is None:
         raise RuntimeError(problem)
     call = getattr(ctypes.CDLL(os.fspath(path)), function)  # loaded already: the same library again
@@ -52,10 +52,10 @@ def _text(function: str) -> str:
 
 def library(device_type: str) -> Path | None:
     """The file of the device's library, for programs that load it without Python."""
-    return _find(_LIBRARIES[device_type])
+    return find(LIBRARIES[device_type])
 
 
-def _find(name: str) -> Path | None:
+def find(name: str) -> Path | None:
     # An editable install keeps compiled files apart from the sources: the package then has two directories.
     import fastvae
 
