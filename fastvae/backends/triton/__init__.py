@@ -31,5 +31,12 @@ def functions(operators: tuple[str, ...]) -> Mapping[str, Callable]:
     """The kernels by operator; imports Triton."""
     from . import likelihood, noise, objective, posterior
 
-    modules = (posterior, likelihood, objective, noise)
-    return {name: next(getattr(m, name) for m in modules if hasattr(m, name)) for name in operators}
+    found = {name: f for m in (noise, objective, likelihood, posterior) for name, f in vars(m).items()}
+    return {name: found.get(name) or _missing(name) for name in operators}
+
+
+def _missing(operator: str) -> Callable:
+    def refuse(*args):
+        raise NotImplementedError(f"the Triton backend has no kernel for {operator}")
+
+    return refuse
