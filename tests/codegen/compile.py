@@ -198,6 +198,20 @@ def amd(kernel) -> dict:
     }
 
 
+def hash_with(folder: str) -> str:
+    """Of the kernel that computes `value` of the formula.py in a folder."""
+    sys.path.insert(0, folder)
+    from formula import value
+
+    from fastvae.backends.triton.launch import Formula, kernel
+    from fastvae.ops.posterior import KL_STANDARD_NORMAL
+
+    driver.set_active(NoGPU(TARGETS["sm_90"]))
+    operands = torch.zeros(SHORT), torch.zeros(SHORT)
+    call = functools.partial(kernel(KL_STANDARD_NORMAL, Formula(value)), *operands, None, 1, 0.0, *SCALE)
+    return next(compiled({"": call}))[1].hash
+
+
 def main(architectures: list[str]) -> None:
     for architecture in architectures:
         target = TARGETS[architecture]
@@ -210,4 +224,7 @@ def main(architectures: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1] == "--hash-with":
+        print(hash_with(sys.argv[2]))
+    else:
+        main(sys.argv[1:])

@@ -24,15 +24,18 @@ MOST_INSTRUCTIONS = {"rsample 4096x256 float32": 56, "rsample_kl 4096x256 float3
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: pip install triton")
 
 
-@functools.cache
-def kernels(architecture: str) -> dict[str, dict]:
+def run(*arguments: str) -> str:
     script = Path(__file__).parent / "compile.py"
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, str(script), architecture], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, str(script), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return done.stdout
+
+
+@functools.cache
+def kernels(architecture: str) -> dict[str, dict]:
+    found = [json.loads(line) for line in run(architecture).splitlines()]
     print(f"\n{architecture:58} registers local instructions/element 16-byte/all accesses")
     for k in found:
         ratio = k["instructions"] / k["elements"]
@@ -58,3 +61,15 @@ def test_memory_is_accessed_sixteen_bytes_at_a_time(architecture):
 def test_noise_takes_few_instructions(name):
     kernel = kernels("sm_90")[name]
     assert kernel["instructions"] <= MOST_INSTRUCTIONS[name] * kernel["elements"]
+
+
+def test_a_formula_of_another_source_is_another_kernel(tmp_path):
+    """Triton keeps what it has compiled on disk: an update must not find the kernels of before."""
+    source = "import triton\n\n\n@triton.jit\ndef value(values, scalars, READ, FLAGS):\n    return (values[0] * {},)\n"
+    hashes = []
+    for factor in ("2.0", "3.0"):
+        folder = tmp_path / factor
+        folder.mkdir()
+        (folder / "formula.py").write_text(source.format(factor))
+        hashes.append(run("--hash-with", str(folder)))
+    assert hashes[0] != hashes[1]
