@@ -200,3 +200,14 @@ def test_threads_do_not_matter(shape):
 def test_broadcast_parameters_get_noise_of_their_own():
     z = fastvae.rsample(torch.zeros(50, 1), torch.zeros(20), seed=4)
     assert torch.equal(z, noise((50, 20), 4))
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (5, 8)])
+def test_backward_redraws_the_noise_of_every_sample(shape):
+    """Blocks of four elements go across the border of two samples where their size is odd."""
+    mean, log_var = torch.zeros(shape), torch.randn(shape).requires_grad_()
+    z = fastvae.rsample(mean, log_var, seed=6, num_samples=3)
+    cotangent = torch.randn(z.shape)
+    (grad,) = torch.autograd.grad(z, log_var, cotangent)
+    # d z / d log_var = z / 2 where the mean is 0.
+    torch.testing.assert_close(grad, (cotangent * z.detach() / 2).sum(0), rtol=1e-5, atol=1e-5)

@@ -148,7 +148,6 @@ class _Operands:
             operands=self._in_order(dict(zip(kinds, placed, strict=True))),
             num_inputs=len(self.slots.inputs),
             sums=sums,
-            weighs_gradient=self.slots.per_row > 0,
             float=tl.float64 if accumulate_dtype(*self.args[self.slots.shaped]) == torch.float64 else tl.float32,
             rows=tiling.rows,
             cols=tiling.cols,

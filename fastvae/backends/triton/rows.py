@@ -40,7 +40,6 @@ class Layout(NamedTuple):
     operands: tuple[Operand | None, ...]  # inputs, outputs (None: nobody wants it), then WEIGHT, NOISE and GRAD_Z
     num_inputs: int
     sums: bool  # whether any output is summed
-    weighs_gradient: bool  # the weight multiplies the formula's first input, not its results
     float: tl.dtype  # of all arithmetic
     rows: int  # of a tile
     cols: int
@@ -167,15 +166,12 @@ def _values(tensors, noise, space, place, L: tl.constexpr, EDGE: tl.constexpr):
 
 
 @triton.jit
-def _without_dead(values, weight, L: tl.constexpr):
+def _without_dead(values, weight):
     """What weighs nothing is replaced by 1, lest 0 * NaN come through."""
     dead = weight == 0.0
     result = ()
     for i in tl.static_range(len(values)):
-        if i == 0 and L.weighs_gradient:
-            result = result + (tl.where(dead, 0.0, values[i] * weight),)
-        else:
-            result = result + (tl.where(dead, 1.0, values[i]),)
+        result = result + (tl.where(dead, 1.0, values[i]),)
     return result
 
 
@@ -215,13 +211,13 @@ def _tile(
     values = _values(tensors, noise, space, place, L, EDGE)
     if L.operands[WEIGHT] is not None:
         weight = _load(weight_pointer, WEIGHT, space, place, L, EDGE)
-        values = _without_dead(values, weight, L)
+        values = _without_dead(values, weight)
     results = FORMULA(values, scalars, READ, FLAGS)
     terms = ()
     for i in tl.static_range(len(outputs)):
         if L.operands[L.num_inputs + i] is not None:
             result = tl.broadcast_to(results[i], [ROWS, COLS])
-            if L.operands[WEIGHT] is not None and not L.weighs_gradient:
+            if L.operands[WEIGHT] is not None:
                 result = tl.where(weight == 0.0, 0.0, result * weight)
             if L.operands[L.num_inputs + i].kind == "sum":
                 terms = terms + (tl.where(inside, result, 0.0) if MASKED else result,)
