@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fastvae import backends, cli
+from fastvae import backends, cli, suite
 
 
 def run(capsys, *arguments):
@@ -87,14 +87,14 @@ def test_bench_without_its_suite_is_one_line(capsys, monkeypatch, tmp_path):
 
 
 def test_bench_finds_an_unwritable_report_before_any_work(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("benchmarks.__main__.measure", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr(f"{suite._package()}.__main__.measure", lambda *_: pytest.fail("work has begun"))
     status, _, err = run(capsys, "bench", "--out", str(tmp_path))
     assert (status, err) == (2, [f"fastvae: {tmp_path}: Is a directory"])
 
 
 def test_bench_hands_its_options_to_the_suite(monkeypatch, tmp_path):
     given = []
-    monkeypatch.setattr("benchmarks.__main__.measure", lambda *arguments: given.append(arguments) or 0)
+    monkeypatch.setattr(f"{suite._package()}.__main__.measure", lambda *arguments: given.append(arguments) or 0)
     assert cli.main(["bench", "--suite", "full", "--out", str(tmp_path / "a.json"), "-k", "bernoulli and fp32"]) == 0
     options = ["--suite=full", "--device=auto", "--threads=2", "-k", "bernoulli and fp32"]
     assert given == [(tmp_path / "a.json", None, options)]
