@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from importlib.util import find_spec
 
 import hypothesis
@@ -81,14 +82,9 @@ def _fixed_conditions():
 
 
 def pytest_terminal_summary(terminalreporter):
-    for backend, device in TARGETS:
-        reason = _why_not(backend, device)
-        if reason is not None:
-            terminalreporter.section(f"backend {backend} not tested on {device}")
-            terminalreporter.line(reason)
-    for report in terminalreporter.stats.get("skipped", []):
-        if "nvcc" in str(report.longrepr):
-            terminalreporter.line(f"skipped {report.nodeid}: {report.longrepr[2]}")
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in reasons.items():
+        terminalreporter.line(f"{count} not run: {reason.removeprefix('Skipped: ')}")
     if terminalreporter.config.getoption("--accuracy-table") or os.environ.get("FASTVAE_ACCURACY_TABLE"):
         terminalreporter.section("accuracy against mpmath")
         for line in oracles.accuracy_table():

@@ -11,7 +11,7 @@ import torch
 
 import fastvae
 from fastvae import backends
-from fastvae.backends import native, reference
+from fastvae.backends import native, reference, triton
 
 
 @pytest.fixture
@@ -60,6 +60,19 @@ def test_unmet_demand_says_why(monkeypatch):
     monkeypatch.setitem(backends.BACKENDS, "native", backends.Backend(lambda device_type: "not built here", None))
     with pytest.raises(RuntimeError, match="backend 'native' cannot serve: not built here"), backends.use("native"):
         pass
+
+
+def test_without_triton_a_demand_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(triton, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match="pip install triton"), backends.use("triton"):
+        pass
+
+
+def test_a_demand_is_refused_where_the_device_is_another(monkeypatch):
+    elsewhere = backends.Backend(lambda device: None if device == "cuda" else "a GPU's alone", dict)
+    monkeypatch.setitem(backends.BACKENDS, "elsewhere", elsewhere)
+    with backends.use("elsewhere"), pytest.raises(RuntimeError, match="cannot serve 'cpu' tensors: a GPU's alone"):
+        kl()
 
 
 def python(code, **environment):
