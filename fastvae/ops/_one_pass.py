@@ -77,8 +77,8 @@ class OnePass:
 def total(one_pass: OnePass) -> Callable:
     """(share, tensors..., constants...) -> share * the operator summed over all elements, differentiable.
 
-    Kept for backward: the operator's arguments, and until the first backward the gradients, which it gives away; a second
-    one computes them again.
+    Kept for backward: the operator's arguments, and until the first backward the gradients, which it gives away; a
+    second one computes them again.
     """
     operator, call_one_pass = one_pass.of, one_pass.forward
     num_tensors, num_grads = len(operator.tensors), operator.differentiable
