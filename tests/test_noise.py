@@ -34,8 +34,12 @@ def noise(shape, seed, dtype=torch.float32, **keywords):
     return fastvae.rsample(zeros, zeros, seed=seed, **keywords)
 
 
-@functools.cache
 def normals(backend: str, seed: int = 2024) -> torch.Tensor:
+    return _normals(backend, torch.get_default_device(), seed)
+
+
+@functools.cache
+def _normals(backend: str, device: torch.device, seed: int) -> torch.Tensor:
     with backends.use(backend):
         return noise((COUNT,), seed).double()
 

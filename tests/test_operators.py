@@ -64,8 +64,13 @@ def operator_cases():
     ]
 
 
-CASES = operator_cases()
-IDS = [f"{case[0]}".split(".")[-1] + f"-{i}" for i, case in enumerate(CASES)]
+IDS = [f"{case[0]}".split(".")[-1] + f"-{i}" for i, case in enumerate(operator_cases())]
+
+
+@pytest.fixture(params=range(len(IDS)), ids=IDS)
+def case(request, backend):
+    """Made anew: on the device of the backend."""
+    return operator_cases()[request.param]
 
 
 def backward_arguments(operator, arguments):
@@ -80,8 +85,8 @@ def backward_arguments(operator, arguments):
     return [(*dense, *arguments, possible), (*expanded, *arguments, possible), (*dense, *arguments, first)]
 
 
-@pytest.mark.parametrize(("operator", "arguments"), CASES, ids=IDS)
-def test_opcheck(operator, arguments):
+def test_opcheck(case):
+    operator, arguments = case
     torch.library.opcheck(operator.default, arguments)
     backward = getattr(OPS, f"{operator.default.name().split('::')[1]}_backward").default
     for backward_args in backward_arguments(operator, arguments):
@@ -92,8 +97,8 @@ def test_opcheck_of_philox():
     torch.library.opcheck(OPS.philox.default, (torch.randint(0, 2**32, (3, 4)), torch.randint(0, 2**32, (2,))))
 
 
-@pytest.mark.parametrize(("operator", "arguments"), CASES, ids=IDS)
-def test_inputs_are_not_written(operator, arguments):
+def test_inputs_are_not_written(case):
+    operator, arguments = case
     tensors = [a for a in arguments if isinstance(a, torch.Tensor)]
     before = [(t.clone(), t._version) for t in tensors]
     operator(*arguments)
@@ -157,12 +162,9 @@ def derivative_cases():
     return cases
 
 
-DERIVATIVES = derivative_cases()
-
-
-@pytest.mark.parametrize("name", DERIVATIVES)
+@pytest.mark.parametrize("name", derivative_cases())
 def test_first_and_second_derivatives(name):
-    call, operands = DERIVATIVES[name]
+    call, operands = derivative_cases()[name]
     assert torch.autograd.gradcheck(call, operands)
     assert torch.autograd.gradgradcheck(call, operands)
 
