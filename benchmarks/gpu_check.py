@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     if not torch.cuda.is_available():
         print("gpu_check: torch sees no GPU here", file=sys.stderr)
         return 2
-    out = Path(arguments[0])
+    out = Path(arguments[0]).resolve()
     out.mkdir(parents=True, exist_ok=True)
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     return run(_steps(out, torch), out)
