@@ -18,8 +18,7 @@ def differentiable(operator: Operator) -> Callable:
     Saved for backward: the operator's own tensor arguments, nothing else.
     """
     # Bound here: torch.compile follows the operators themselves, and not the object that declares them.
-    forward_operator, backward_operator = operator.forward, operator.backward
-    backward_of_backward = _backward_function(operator)
+    forward_operator, gradients = operator.forward, gradients_of(operator)
     num_tensors, num_grads = len(operator.tensors), operator.differentiable
     no_grads = (None,) * (num_tensors - num_grads + operator.constants.count(",") + 1)
 
@@ -38,13 +37,7 @@ def differentiable(operator: Operator) -> Callable:
 
         @staticmethod
         def backward(ctx, *grads):
-            tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[:num_grads]
-            twice = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-            call = backward_of_backward if twice else backward_operator
-            results = call(*grads, *tensors, *ctx.constants, needs)
-            results = results if num_grads > 1 else (results,)
-            fitted = [sum_to_operand(g, t) if need else None for g, t, need in zip(results, tensors, needs)]  # noqa: B905
-            return *fitted, *no_grads
+            return *gradients(grads, ctx.saved_tensors, ctx.constants, ctx.needs_input_grad[:num_grads]), *no_grads
 
     Forward.__name__ = Forward.__qualname__ = operator.name
     # `Function.apply` inspects the signature at each call, which takes longer than a small kernel; its base does not.
@@ -65,6 +58,25 @@ def differentiable(operator: Operator) -> Callable:
         return Forward.apply(*args) if transformed() else apply(*args)
 
     return call
+
+
+def gradients_of(operator: Operator) -> Callable:
+    """(gradients of the outputs, tensors, constants, needs) -> the operands' gradients, None where none is needed."""
+    backward_operator, backward_of_backward = operator.backward, _backward_function(operator)
+    num_grads = operator.differentiable
+
+    def gradients(grads, tensors, constants, needs):
+        twice = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        call = backward_of_backward if twice else backward_operator
+        results = call(*grads, *tensors, *constants, needs)
+        return fitted(results if num_grads > 1 else (results,), tensors, needs)
+
+    return gradients
+
+
+def fitted(grads, tensors, needs):
+    """What a backward operator gave, in the operands' shapes and dtypes."""
+    return [sum_to_operand(g, t) if need else None for g, t, need in zip(grads, tensors, needs)]  # noqa: B905
 
 
 def _distinct(args):

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .._shapes import accumulate_dtype, broadcast_shape
-from ._autograd import differentiable
-from ._operator import Operator, empty_grad, library, sum_to_operand
+from ._autograd import differentiable, fitted, gradients_of
+from ._operator import Operator, empty_grad, library
 
 # Multiplies `grad` by -upstream, unless that is 1; in a kernel, so that nobody waits for the number.
 library.define("rescale_(Tensor(a!) grad, Tensor upstream) -> ()")
@@ -82,7 +82,7 @@ def total(one_pass: OnePass) -> Callable:
     """
     operator, call_one_pass = one_pass.of, one_pass.forward
     num_tensors, num_grads = len(operator.tensors), operator.differentiable
-    plain = differentiable(operator)
+    plain, gradients = differentiable(operator), gradients_of(operator)
 
     class Total(Function):
         @staticmethod
@@ -99,20 +99,13 @@ def total(one_pass: OnePass) -> Callable:
             grads, ctx.grads = ctx.grads, None
             if grads is None or torch.is_grad_enabled():
                 # A second time, or to be differentiated again: from the operands.
-                fitted = _again(upstream * ctx.share, tensors, ctx.constants, needs)
+                results = gradients((upstream * ctx.share,), tensors, ctx.constants, needs)
             else:
                 for grad, need in zip(grads, needs, strict=True):
                     if need:
                         torch.ops.fastvae.rescale_.default(grad, upstream)
-                fitted = [sum_to_operand(g, t) if n else None for g, t, n in zip(grads, tensors, needs)]  # noqa: B905
-            return None, *fitted, *(None,) * (num_tensors - num_grads + len(ctx.constants))
-
-    def _again(upstream, tensors, constants, needs):
-        with torch.enable_grad():
-            wanted = [t for t, need in zip(tensors, needs) if need]  # noqa: B905
-            value = plain(*tensors, *constants)
-            grads = iter(torch.autograd.grad(value, wanted, upstream, create_graph=torch.is_grad_enabled()))
-        return [next(grads) if need else None for need in needs]
+                results = fitted(grads, tensors, needs)
+            return None, *results, *(None,) * (num_tensors - num_grads + len(ctx.constants))
 
     def call(share, *args):
         if not _gains(args[:num_grads]):
