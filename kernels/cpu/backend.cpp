@@ -38,17 +38,13 @@ static void sum_chunks(const Work& job) {
   else sum_chunks<float>(job);
 }
 
-static void philox_words(const int64_t* counter, const int64_t* key, int64_t* out, int64_t count) {
-  for (int64_t i = 0; i < count; ++i, counter += 4, out += 4) {
-    Block<uint64_t> c{uint64_t(counter[0]), uint64_t(counter[1]), uint64_t(counter[2]), uint64_t(counter[3])};
-    Block<uint64_t> w = philox(c, uint32_t(key[0]), uint32_t(key[1]));
-    out[0] = uint32_t(w.w0), out[1] = uint32_t(w.w1), out[2] = uint32_t(w.w2), out[3] = uint32_t(w.w3);
-  }
+static void philox_of(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) philox_words(counter + 4 * i, key, words + 4 * i);
 }
 
 #define FASTVAE_STRING_(x) #x
 #define FASTVAE_STRING(x) FASTVAE_STRING_(x)
 extern const Backend backend;
-const Backend backend = {FASTVAE_STRING(FASTVAE_ISA), run, sum_chunks, philox_words};
+const Backend backend = {FASTVAE_STRING(FASTVAE_ISA), run, sum_chunks, philox_of};
 
 }  // namespace fastvae::FASTVAE_ISA

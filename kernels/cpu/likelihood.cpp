@@ -1,18 +1,3 @@
-// log p(x|z): its formulas, float and double.
-#include "../math/likelihood.h"
-
-#include "families.h"
-
-namespace fastvae::FASTVAE_ISA {
-
-void add_likelihood(Table& table) {
-  add<BernoulliLogProb>(table, Formula::bernoulli_log_prob);
-  add<BernoulliLogProbBackward>(table, Formula::bernoulli_log_prob_backward);
-  add_scaled<GaussianLogProb>(table, Formula::gaussian_log_prob);
-  add_scaled<GaussianLogProbBackward>(table, Formula::gaussian_log_prob_backward);
-  add<BernoulliLogProbOnePass>(table, Formula::bernoulli_log_prob_one_pass);
-  add_scaled<GaussianLogProbOnePass>(table, Formula::gaussian_log_prob_one_pass);
-  add<Rescale>(table, Formula::rescale);
-}
-
-}  // namespace fastvae::FASTVAE_ISA
+// log p(x|z): its formulas, in the table of this device.
+#define FASTVAE_FAMILIES "../cpu/families.h"
+#include "../tables/likelihood.h"

@@ -1,13 +1,3 @@
-// The two halves put together: its formulas, float and double.
-#include "../math/objective.h"
-
-#include "families.h"
-
-namespace fastvae::FASTVAE_ISA {
-
-void add_objective(Table& table) {
-  add<Elbo>(table, Formula::elbo);
-  add<ElboBackward>(table, Formula::elbo_backward);
-}
-
-}  // namespace fastvae::FASTVAE_ISA
+// The two halves put together: its formulas, in the table of this device.
+#define FASTVAE_FAMILIES "../cpu/families.h"
+#include "../tables/objective.h"

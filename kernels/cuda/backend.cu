@@ -20,12 +20,6 @@ const Table& table() {
   return filled;
 }
 
-FASTVAE_FN void philox_words(const int64_t* c, const int64_t* key, int64_t* out) {
-  Block<uint64_t> counter{uint64_t(c[0]), uint64_t(c[1]), uint64_t(c[2]), uint64_t(c[3])};
-  Block<uint64_t> w = philox(counter, uint32_t(key[0]), uint32_t(key[1]));
-  out[0] = uint32_t(w.w0), out[1] = uint32_t(w.w1), out[2] = uint32_t(w.w2), out[3] = uint32_t(w.w3);
-}
-
 #if defined(__CUDACC__)
 __global__ void __launch_bounds__(kThreads)
     philox_of(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count) {

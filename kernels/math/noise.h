@@ -27,6 +27,13 @@ FASTVAE_FN Block<Word> philox(Block<Word> c, uint32_t k0, uint32_t k1) {
   return c;
 }
 
+// The words of one counter of four words, at a key of two; each in 64 bits.
+FASTVAE_FN void philox_words(const int64_t* c, const int64_t* key, int64_t* out) {
+  Block<uint64_t> counter{uint64_t(c[0]), uint64_t(c[1]), uint64_t(c[2]), uint64_t(c[3])};
+  Block<uint64_t> w = philox(counter, uint32_t(key[0]), uint32_t(key[1]));
+  out[0] = uint32_t(w.w0), out[1] = uint32_t(w.w1), out[2] = uint32_t(w.w2), out[3] = uint32_t(w.w3);
+}
+
 struct Normals {
   float n0, n1;
 };
