@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastvae.reports import document, render
-from fastvae.training.extras import MissingExtraError, require
-from fastvae.training.files import whole_file, writable_directory
+from fastvae.extras import MissingExtraError, require
+from fastvae.files import whole_file, writable_directory
+from fastvae.measure.reports import document, render
 
 PACKAGES = ("pytest", "pytest_benchmark", "tqdm", "numpy")
 INTERRUPTED = 2  # pytest's status

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastvae.cuda_timing import CudaDevice, GraphMeter, StreamMeter, launch_seconds
-from fastvae.reports.document import FUSED
-from fastvae.timing import Call, WallMeter, alternate
+from fastvae.measure.clock import Call, WallMeter, alternate
+from fastvae.measure.cuda_clock import CudaDevice, GraphMeter, StreamMeter, launch_seconds
+from fastvae.measure.reports.document import FUSED
 
 from . import experiments, training
 from .cases import Case

@@ -9,9 +9,9 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from fastvae import machine
 from fastvae.backends import native
-from fastvae.reports import document
+from fastvae.measure import machine
+from fastvae.measure.reports import document
 
 from . import bench as benches
 from . import environment

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import fastvae
-from fastvae.machine import installed_version
+from fastvae.measure.machine import installed_version
 
 from .probes import Gauge
 

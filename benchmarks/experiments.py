@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from fastvae.reports.document import FLOOR
-from fastvae.timing import Call
+from fastvae.measure.clock import Call
+from fastvae.measure.reports.document import FLOOR
 
 from .cases import Case
 from .probes import saved_bytes, told

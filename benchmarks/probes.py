@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastvae.timing import Call
+from fastvae.measure.clock import Call
 
 COUNTER_SECONDS = 1.0  # a counter of energy that stands still for so long does not count
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
 
-from fastvae.reports import document, render
-from fastvae.reports.document import FUSED, ReportError
-from fastvae.reports.tables import duration
-from fastvae.training.files import whole_file
+from fastvae.files import whole_file
+from fastvae.measure.reports import document, render
+from fastvae.measure.reports.document import FUSED, ReportError
+from fastvae.measure.reports.tables import duration
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"<!-- measured: (?P<path>\S+) -->\n.*?<!-- end of what was measured -->", re.DOTALL)

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastvae
+from fastvae.measure.clock import Call
+from fastvae.measure.reports.document import FUSED, NAIVE
 from fastvae.models import MLPVAE
-from fastvae.reports.document import FUSED, NAIVE
-from fastvae.timing import Call
 
 from .variants import COMPILERS, compiled
 from .workload import WrongVariantError

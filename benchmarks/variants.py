@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from fastvae import backends
-from fastvae.reports.document import FUSED, NAIVE
+from fastvae.measure.reports.document import FUSED, NAIVE
 
 Function = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
 F = TypeVar("F", bound=Callable)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import fastvae
-from fastvae.cuda_timing import Rotation, rotation
-from fastvae.timing import Call
+from fastvae.measure.clock import Call
+from fastvae.measure.cuda_clock import Rotation, rotation
 
 from . import posterior
 from .cases import DTYPES, Case

@@ -1,4 +1,4 @@
-"""Rules of shape, dtype and summation that the operators' contract and their reference share."""
+"""Rules of shape, dtype and summation that formulas, contract and backends share."""
 
 from __future__ import annotations
 
@@ -25,6 +25,28 @@ def batch_shape(shape: Sequence[int], event_ndim: int) -> Sequence[int]:
 def is_shared_by_event(tensor: Tensor, event_ndim: int) -> bool:
     """Whether one value serves a whole event: its gradient is then summed over the event by the kernel."""
     return event_ndim > 0 and all(size == 1 for size in tensor.shape[-event_ndim:])
+
+
+def empty_grad(like: Tensor, shape: Sequence[int], event_ndim: int, dtype: torch.dtype) -> Tensor:
+    """Output of a backward operator for one operand.
+
+    Full-shape operands get their own dtype and layout. A broadcast operand's gradient stays in the accumulation dtype:
+    already summed over the event where one value serves all of it, else at full shape; `sum_to_operand` ends the sum.
+    """
+    if tuple(like.shape) == tuple(shape):
+        return torch.empty_like(like)
+    if is_shared_by_event(like, event_ndim):
+        shape = [*batch_shape(shape, event_ndim), *[1] * event_ndim]
+    return like.new_empty(shape, dtype=dtype)
+
+
+def sum_to_operand(grad: Tensor, operand: Tensor) -> Tensor:
+    if grad.shape != operand.shape:
+        lead = grad.dim() - operand.dim()
+        expanded = [i for i in range(grad.dim()) if i < lead or operand.shape[i - lead] == 1]
+        grad = sum_last(grad.flatten()) if operand.numel() == 1 else grad.sum(expanded, keepdim=True)
+        grad = grad.reshape(operand.shape)
+    return grad if grad.dtype == operand.dtype else grad.to(operand.dtype)
 
 
 def sum_last(term: Tensor) -> Tensor:

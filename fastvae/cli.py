@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from .reports.document import ReportError
+from .measure.reports.document import ReportError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -96,7 +96,7 @@ def _ratio(text: str) -> float:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from .training.extras import require
+    from .extras import require
 
     require("sklearn", "matplotlib", "tqdm", extra="train")
     from .demo.run import run
@@ -108,7 +108,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from .suite import measure
+    from .measure.suite import measure
 
     select = ["-k", options.select] if options.select else []
     given = [f"--suite={options.suite}", f"--device={options.device}", f"--threads={options.threads}", *select]
@@ -116,26 +116,26 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from .reports import compare, document, render
+    from .measure.reports import compare, document, render
 
     _check_plots(options)
     found = compare.compare(document.read(options.before), document.read(options.after))
     print(render.comparison(found, options.fail_above, options.markdown), end="")
     if options.plots is not None:
-        from .reports import plots
+        from .measure.reports import plots
 
         _written(plots.of_comparison(found, options.plots))
     return 1 if options.fail_above is not None and found.slower_than(options.fail_above) else 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from .reports import document, render
+    from .measure.reports import document, render
 
     _check_plots(options)
     found = document.read(options.report)
     print(render.report(found, options.markdown), end="")
     if options.plots is not None:
-        from .reports import plots
+        from .measure.reports import plots
 
         _written(plots.of_report(found, options.plots))
     return 0
@@ -144,8 +144,8 @@ def _report(options: argparse.Namespace) -> int:
 def _check_plots(options: argparse.Namespace) -> None:
     """Before anything is computed."""
     if options.plots is not None:
-        from .training.extras import require
-        from .training.files import writable_directory
+        from .extras import require
+        from .files import writable_directory
 
         require("matplotlib", extra="bench")
         writable_directory(options.plots)

@@ -8,7 +8,7 @@ import torch
 
 from . import backends
 from .backends import native
-from .machine import describe, installed_version
+from .measure.machine import describe, installed_version
 
 
 def lines() -> Iterator[str]:

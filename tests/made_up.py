@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from fastvae.reports import document
+from fastvae.measure.reports import document
 
 VARIANTS = {"native": "fused", "eager": "naive", "compiled": "naive", "distributions": "naive"}
 OPERATORS = ("bernoulli_log_prob", "gaussian_log_prob", "rsample_kl", "kl_standard_normal")

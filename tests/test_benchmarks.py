@@ -24,8 +24,8 @@ from benchmarks.test_posterior import OPERATORS as POSTERIOR
 from benchmarks.variants import Variant, variants
 from benchmarks.workload import DATA, OPERANDS, WrongVariantError, verify, workload
 from fastvae import backends
-from fastvae.reports import document
-from fastvae.reports.document import FUSED
+from fastvae.measure.reports import document
+from fastvae.measure.reports.document import FUSED
 
 OPERATORS = (*POSTERIOR, *LIKELIHOOD)
 TINY = Budget(seconds=0.0, least=3, most=4, energy_seconds=0.0)

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from fastvae import backends, cli, suite
+from fastvae import backends, cli
+from fastvae.measure import suite
 
 
 def run(capsys, *arguments):
@@ -63,7 +64,7 @@ def test_blocked_file_is_found_before_any_work(capsys, tmp_path, monkeypatch):
 
 
 def test_missing_extra_is_named(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("fastvae.training.extras.find_spec", lambda name: None if name == "sklearn" else object())
+    monkeypatch.setattr("fastvae.extras.find_spec", lambda name: None if name == "sklearn" else object())
     status, _, err = run(capsys, "demo", "--out", str(tmp_path / "out"))
     assert (status, len(err)) == (2, 1)
     assert "pip install 'fastvae[train]'" in err[0]
@@ -71,7 +72,7 @@ def test_missing_extra_is_named(capsys, monkeypatch, tmp_path):
 
 
 def test_bench_names_its_extra(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("fastvae.training.extras.find_spec", lambda name: None if name == "pytest" else object())
+    monkeypatch.setattr("fastvae.extras.find_spec", lambda name: None if name == "pytest" else object())
     status, _, err = run(capsys, "bench", "--out", str(tmp_path / "out" / "report.json"))
     assert (status, len(err)) == (2, 1)
     assert "pip install 'fastvae[bench]'" in err[0]
@@ -79,8 +80,8 @@ def test_bench_names_its_extra(capsys, monkeypatch, tmp_path):
 
 
 def test_bench_without_its_suite_is_one_line(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("fastvae.suite.find_spec", lambda name: None)
-    monkeypatch.setattr("fastvae.suite.__file__", str(tmp_path / "fastvae" / "suite.py"))
+    monkeypatch.setattr("fastvae.measure.suite.find_spec", lambda name: None)
+    monkeypatch.setattr("fastvae.measure.suite.__file__", str(tmp_path / "fastvae" / "measure" / "suite.py"))
     status, _, err = run(capsys, "bench", "--out", str(tmp_path / "report.json"))
     assert (status, len(err)) == (2, 1)
     assert "benchmarks are not installed" in err[0]

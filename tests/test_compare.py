@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fastvae import cli
-from fastvae.reports import document, render
-from fastvae.reports.compare import compare
-from fastvae.reports.scaling import slope
-from fastvae.reports.statistics import LEAST_FLOOR, STATED_FLOOR, noise_floor, ratio_interval
+from fastvae.measure.reports import document, render
+from fastvae.measure.reports.compare import compare
+from fastvae.measure.reports.scaling import slope
+from fastvae.measure.reports.statistics import LEAST_FLOOR, STATED_FLOOR, noise_floor, ratio_interval
 
 RECORDED = max((Path(__file__).parent.parent / "benchmarks" / "reports").glob("*-threads.json"))  # the newest
 

@@ -11,9 +11,9 @@ import torch
 from fastvae.demo import evaluate, run
 from fastvae.demo.settings import Settings
 from fastvae.demo.ways import WAYS, fused
+from fastvae.files import whole_file
 from fastvae.models import MLPVAE
 from fastvae.training.data import handwritten_digits
-from fastvae.training.files import whole_file
 
 FILES = {"table.md", "results.json", "samples.png", "reconstructions.png", "training.png"}
 

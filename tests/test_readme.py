@@ -8,7 +8,7 @@ import made_up
 import pytest
 
 from benchmarks import readme
-from fastvae.reports.document import ReportError
+from fastvae.measure.reports.document import ReportError
 
 TEXT = (readme.ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from fastvae.cuda_timing import (
+from fastvae.measure.clock import SAMPLE_SECONDS, Call, WallMeter, alternate, interleaved
+from fastvae.measure.cuda_clock import (
     LAUNCH_ROUNDS,
     LEAST_REPLAYS,
     MOST_SETS,
@@ -17,7 +18,6 @@ from fastvae.cuda_timing import (
     meter,
     rotation,
 )
-from fastvae.timing import SAMPLE_SECONDS, Call, WallMeter, alternate, interleaved
 
 
 class FakeDevice:
@@ -176,7 +176,7 @@ def test_input_sets_exceed_the_cache_three_times(moved, wanted):
 
 def test_wall_meter_fills_a_sample_and_leaves_preparation_out(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("fastvae.timing.perf_counter", lambda: now[0])
+    monkeypatch.setattr("fastvae.measure.clock.perf_counter", lambda: now[0])
 
     def spend(seconds):
         now[0] += seconds

@@ -1,9 +1,9 @@
 """Who computes an operator: one backend serves each type of device, chosen once, overridable.
 
 `native` is the compiled library of a device, `triton` compiles its kernels for the GPU at hand when they are first
-called, `reference` is plain torch and serves any device that nothing faster serves. Naming a backend, by `use` or by
-the environment variable FASTVAE_BACKEND, demands it: where it cannot serve, that is an error, never a quiet change of
-backend.
+called, `reference` is plain torch and serves any device and any operator that nothing faster serves, saying so. Naming a
+backend, by `use` or by the environment variable FASTVAE_BACKEND, demands it: where it cannot serve, that is an error,
+never a quiet change of backend.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..ops import Contract
 from . import native, reference
 
 Functions = Mapping[str, Callable]
@@ -26,7 +27,7 @@ class Backend(NamedTuple):
     """What the registry asks of a backend."""
 
     why_not: Callable[[str], str | None]  # by type of device: None where it can serve, else the reason
-    functions: Callable[[], Functions] | None  # by operator; None: loading it has registered compiled kernels
+    functions: Callable[[Mapping[str, Contract]], Functions] | None  # None: loading it has registered compiled kernels
 
 
 def _triton_why_not(device_type: str) -> str | None:
@@ -36,26 +37,23 @@ def _triton_why_not(device_type: str) -> str | None:
     return triton.why_not(device_type)
 
 
-def _triton_functions() -> Functions:
+def _triton_functions(contracts: Mapping[str, Contract]) -> Functions:
     from . import triton
 
-    return triton.functions(_operators)
-
-
-def _reference_functions() -> Functions:
-    return {name: getattr(reference, name) for name in _operators}
+    return triton.functions(contracts)
 
 
 # In the order in which they are preferred.
 BACKENDS = {
     "native": Backend(native.why_not, None),
     "triton": Backend(_triton_why_not, _triton_functions),
-    "reference": Backend(lambda device_type: None, _reference_functions),
+    "reference": Backend(lambda device_type: None, reference.functions),
 }
 
 _DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}  # where a faster backend may stand before the reference
 _demanded: str | None = None
-_operators: tuple[str, ...] = ()
+_contracts: Mapping[str, Contract] = {}
+_compiled: dict[str, frozenset[str]] = {}  # by type of device: the operators that its library has kernels for
 _undemanded = torch.library.Library("fastvae", "IMPL")
 _override: torch.library.Library | None = None
 
@@ -70,6 +68,11 @@ def serving(device_type: str) -> str:
     return _demanded or _preferred(device_type)
 
 
+def has_kernel(name: str, operator: str, device_type: str) -> bool:
+    """Whether the backend has a kernel of its own for the operator on this type of device."""
+    return BACKENDS[name].why_not(device_type) is None and operator in _kernels(name, device_type)
+
+
 @contextlib.contextmanager
 def use(name: str) -> Iterator[None]:
     """Demand a backend for the duration of a `with` block, in all threads.
@@ -78,6 +81,7 @@ def use(name: str) -> Iterator[None]:
         ValueError: there is no backend of that name.
         RuntimeError: the backend cannot serve here; the message says why and what would help. Of a backend that serves
             one type of device and not another, the first tensor of the other raises it.
+        NotImplementedError: raised by the call of an operator for which the backend has no kernel.
     """
     before = _demanded
     _demand(name)
@@ -87,13 +91,15 @@ def use(name: str) -> Iterator[None]:
         _demand(before)
 
 
-def register(operators: tuple[str, ...]) -> None:
-    """Give each operator its kernels. Called once, when the operators have been defined."""
-    global _operators
-    _operators = operators
-    for device_type in _DISPATCH_KEYS:
+def register(contracts: Mapping[str, Contract]) -> None:
+    """Give each operator its kernels. Called once, when the operators have been declared."""
+    global _contracts
+    _contracts = contracts
+    for device_type, key in _DISPATCH_KEYS.items():
         native.why_not(device_type)  # loads the library, which puts its kernels before those below
-    for operator in operators:
+        has = torch._C._dispatch_has_kernel_for_dispatch_key
+        _compiled[device_type] = frozenset(name for name in contracts if has(f"fastvae::{name}", key))
+    for operator in contracts:
         _undemanded.impl(operator, _settled_at_call(operator), "CompositeExplicitAutograd")
     _demand(os.environ.get("FASTVAE_BACKEND") or None)
 
@@ -107,30 +113,46 @@ def _preferred(device_type: str) -> str:
     return next(name for name, backend in BACKENDS.items() if backend.why_not(device_type) is None)
 
 
+def _kernels(name: str, device_type: str) -> frozenset[str] | Functions:
+    functions = BACKENDS[name].functions
+    return _compiled.get(device_type, frozenset()) if functions is None else functions(_contracts)
+
+
 def _settled_at_call(operator: str) -> Callable:
     def call(*args):
-        return _functions_for(_device_type(args))[operator](*args)
+        return _function_for(operator, _device_type(args))(*args)
 
     return call
 
 
 @functools.cache
-def _functions_for(device_type: str) -> Functions:
-    """Of the backend that serves where there are no compiled kernels; the reference says that it does."""
-    name = _preferred(device_type)
+def _function_for(operator: str, device_type: str) -> Callable:
+    """Of the first backend that has one, where no compiled kernel stands before it."""
+    name = next(name for name in BACKENDS if BACKENDS[name].functions and has_kernel(name, operator, device_type))
     if name == "reference":
-        others = [f"{other}: {backend.why_not(device_type)}" for other, backend in BACKENDS.items() if other != name]
-        warnings.warn(
-            f"fastvae: plain torch computes on {device_type!r} tensors ({'; '.join(others)}); results are right, speed "
-            "is not",
-            stacklevel=3,
-        )
-    return _functions(BACKENDS[name])
+        _say_that_plain_torch_computes(operator, device_type)
+    functions = BACKENDS[name].functions
+    assert functions is not None  # chosen for it
+    return functions(_contracts)[operator]
 
 
-def _functions(backend: Backend) -> Functions:
-    assert backend.functions is not None  # compiled kernels stand before whatever asks this
-    return backend.functions()
+@functools.cache
+def _warned(message: str) -> None:
+    warnings.warn(message, stacklevel=6)
+
+
+def _say_that_plain_torch_computes(operator: str, device_type: str) -> None:
+    """Once for a device that nothing else serves, once for an operator that nothing else has a kernel for."""
+    preferred = _preferred(device_type)
+    if preferred == "reference":
+        others = [
+            f"{other}: {backend.why_not(device_type)}" for other, backend in BACKENDS.items() if other != preferred
+        ]
+        what = f"plain torch computes on {device_type!r} tensors ({'; '.join(others)})"
+    else:
+        public = operator.removesuffix("_backward").removesuffix("_one_pass")
+        what = f"plain torch computes {public} on {device_type!r} tensors: {preferred} has no kernel for it yet"
+    _warned(f"fastvae: {what}; results are right, speed is not")
 
 
 def _demand(name: str | None) -> None:
@@ -149,15 +171,22 @@ def _demand(name: str | None) -> None:
 
 
 def _demanded_functions(name: str, device_type: str) -> Functions:
-    backend, reason = BACKENDS[name], BACKENDS[name].why_not(device_type)
+    reason = BACKENDS[name].why_not(device_type)
     if reason is not None:
-        return dict.fromkeys(_operators, _refusal(name, device_type, reason))
-    return {} if backend.functions is None else backend.functions()
+        message = f"backend {name!r} is demanded and cannot serve {device_type!r} tensors: {reason}"
+        return dict.fromkeys(_contracts, _refusal(RuntimeError, message))
+    kernels = _kernels(name, device_type)
+    missing = {
+        operator: _refusal(NotImplementedError, f"backend {name!r} is demanded and has no kernel for {operator}")
+        for operator in _contracts
+        if operator not in kernels
+    }
+    return missing | (dict(kernels) if isinstance(kernels, Mapping) else {})
 
 
-def _refusal(name: str, device_type: str, reason: str) -> Callable:
+def _refusal(error: type[Exception], message: str) -> Callable:
     def refuse(*args):
-        raise RuntimeError(f"backend {name!r} is demanded and cannot serve {device_type!r} tensors: {reason}")
+        raise error(message)
 
     return refuse
 

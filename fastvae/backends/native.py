@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -57,6 +58,6 @@ def library(device_type: str) -> Path | None:
 
 def find(name: str) -> Path | None:
     # An editable install keeps compiled files apart from the sources: the package then has two directories.
-    import fastvae
+    package = sys.modules[__name__.partition(".")[0]]
 
-    return next((p for folder in fastvae.__path__ if (p := Path(folder) / name).is_file()), None)
+    return next((p for folder in package.__path__ if (p := Path(folder) / name).is_file()), None)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..training.files import whole_file
+from ..files import whole_file
 from ..training.loop import History
 
 DPI = 150

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 import torch
 from tqdm import tqdm
 
-from ..machine import describe
+from ..files import whole_file, writable_directory
+from ..measure.machine import describe
 from ..models import MLPVAE
 from ..training.data import Dataset, handwritten_digits
-from ..training.files import whole_file, writable_directory
 from ..training.loop import History, Objective, train
 from . import figures, report
 from .evaluate import Agreement, Estimate, agreement, evaluate

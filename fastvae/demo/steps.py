@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..measure.clock import interleaved
 from ..models import MLPVAE
-from ..timing import interleaved
 from ..training.loop import Objective, adam, step
 from .ways import Way, network
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..backends import reference
-from ._operator import Operator, sum_to_operand
+from .._shapes import sum_to_operand
+
+if TYPE_CHECKING:
+    from ._operator import Operator
 
 
 def differentiable(operator: Operator) -> Callable:
@@ -18,9 +21,10 @@ def differentiable(operator: Operator) -> Callable:
     Saved for backward: the operator's own tensor arguments, nothing else.
     """
     # Bound here: torch.compile follows the operators themselves, and not the object that declares them.
-    forward_operator, gradients = operator.forward, gradients_of(operator)
-    num_tensors, num_grads = len(operator.tensors), operator.differentiable
-    no_grads = (None,) * (num_tensors - num_grads + operator.constants.count(",") + 1)
+    forward_operator, gradients = operator.forward.call, operator.gradients
+    formula = operator.formula.forward
+    num_tensors, first, last = len(operator.tensors), *gradient_range(operator)
+    before, behind = (None,) * first, (None,) * (len(operator.arguments) - last)
 
     class Forward(Function):
         generate_vmap_rule = True
@@ -37,19 +41,18 @@ def differentiable(operator: Operator) -> Callable:
 
         @staticmethod
         def backward(ctx, *grads):
-            return *gradients(grads, ctx.saved_tensors, ctx.constants, ctx.needs_input_grad[:num_grads]), *no_grads
+            needs = ctx.needs_input_grad[first:last]
+            return *before, *gradients(grads, ctx.saved_tensors, ctx.constants, needs), *behind
 
     Forward.__name__ = Forward.__qualname__ = operator.name
     # `Function.apply` inspects the signature at each call, which takes longer than a small kernel; its base does not.
     apply, transformed = super(Function, Forward).apply, torch._C._are_functorch_transforms_active
 
-    formula = getattr(reference, operator.name)
-
     def traced(*args):
         # torch.compile traces no Function inside torch.func's transforms, nor one that has no gradient to give.
         if transformed():
             return formula(*args)
-        wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args[:num_grads])
+        wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args[first:last])
         return Forward.apply(*_distinct(args)) if wanted else forward_operator(*args)
 
     def call(*args):
@@ -60,23 +63,29 @@ def differentiable(operator: Operator) -> Callable:
     return call
 
 
+def gradient_range(operator: Operator) -> tuple[int, int]:
+    """Where the arguments that get gradients stand."""
+    first = operator.tensors.index(operator.differentiable[0])
+    return first, first + len(operator.differentiable)
+
+
 def gradients_of(operator: Operator) -> Callable:
     """(gradients of the outputs, tensors, constants, needs) -> the operands' gradients, None where none is needed."""
-    backward_operator, backward_of_backward = operator.backward, _backward_function(operator)
-    num_grads = operator.differentiable
+    backward_operator, backward_of_backward = operator.backward.call, _backward_function(operator)
+    first, last = gradient_range(operator)
 
     def gradients(grads, tensors, constants, needs):
         twice = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         call = backward_of_backward if twice else backward_operator
         results = call(*grads, *tensors, *constants, needs)
-        return fitted(results if num_grads > 1 else (results,), tensors, needs)
+        return fitted(results if last - first > 1 else (results,), tensors[first:last], needs)
 
     return gradients
 
 
-def fitted(grads, tensors, needs):
+def fitted(grads, operands, needs):
     """What a backward operator gave, in the operands' shapes and dtypes."""
-    return [sum_to_operand(g, t) if need else None for g, t, need in zip(grads, tensors, needs)]  # noqa: B905
+    return [sum_to_operand(g, t) if need else None for g, t, need in zip(grads, operands, needs)]  # noqa: B905
 
 
 def _distinct(args):
@@ -88,10 +97,10 @@ def _distinct(args):
 
 
 def _backward_function(operator: Operator) -> Callable:
-    """The backward operator, itself differentiable: its derivative is that of the reference's plain torch formula."""
-    backward_operator = operator.backward
-    num_tensors, num_grads, num_out = len(operator.tensors), operator.differentiable, len(operator.outputs)
-    formula = getattr(reference, f"{operator.name}_backward")
+    """The backward operator, itself differentiable: its derivative is that of its formula in plain torch."""
+    backward_operator, formula = operator.backward.call, operator.formula.backward
+    num_tensors, num_arguments = operator.backward.num_tensors, len(operator.backward.arguments)
+    last_active = len(operator.outputs) + gradient_range(operator)[1]
 
     class Backward(Function):
         generate_vmap_rule = True
@@ -102,15 +111,14 @@ def _backward_function(operator: Operator) -> Callable:
 
         @staticmethod
         def setup_context(ctx, inputs, output):
-            ctx.save_for_backward(*inputs[: num_out + num_tensors])
-            ctx.constants = inputs[num_out + num_tensors :]
+            ctx.save_for_backward(*inputs[:num_tensors])
+            ctx.constants = inputs[num_tensors:]
             ctx.set_materialize_grads(False)
 
         @staticmethod
         def backward(ctx, *cotangents):
             tensors, needs = list(ctx.saved_tensors), ctx.constants[-1]
-            active = [i for i, need in enumerate(ctx.needs_input_grad[: num_out + num_grads]) if need]
-
+            active = [i for i, need in enumerate(ctx.needs_input_grad[:last_active]) if need]
             wanted = [i for i, need in enumerate(needs) if need and cotangents[i] is not None]
 
             def recompute(*values):
@@ -118,14 +126,14 @@ def _backward_function(operator: Operator) -> Callable:
                 for i, value in zip(active, values, strict=True):
                     inputs[i] = value
                 results = formula(*inputs, *ctx.constants)
-                results = results if num_grads > 1 else (results,)
+                results = results if len(needs) > 1 else (results,)
                 return [results[i] for i in wanted]
 
             grads = {}
             if wanted:
                 _, vjp = torch.func.vjp(recompute, *[tensors[i] for i in active])
                 grads = dict(zip(active, vjp([cotangents[i] for i in wanted]), strict=True))
-            return tuple(grads.get(i) for i in range(num_out + num_tensors + len(ctx.constants)))
+            return tuple(grads.get(i) for i in range(num_arguments))
 
-    Backward.__name__ = Backward.__qualname__ = f"{operator.name}_backward"
+    Backward.__name__ = Backward.__qualname__ = operator.backward.name
     return Backward.apply

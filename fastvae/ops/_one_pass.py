@@ -7,110 +7,84 @@ while the operands are in registers: forward and backward together read each ope
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .._shapes import accumulate_dtype, broadcast_shape
-from ._autograd import differentiable, fitted, gradients_of
-from ._operator import Operator, empty_grad, library
+from .._shapes import accumulate_dtype
+from ..formulas import objective
+from ._autograd import fitted, gradient_range
+from ._contract import Contract, parse, tensors
+from ._operator import Operator
 
 # Multiplies `grad` by -upstream, unless that is 1; in a kernel, so that nobody waits for the number.
-library.define("rescale_(Tensor(a!) grad, Tensor upstream) -> ()")
-torch.library.register_fake("fastvae::rescale_", lambda grad, upstream: None, lib=library)
+RESCALE = Contract(
+    "rescale_",
+    parse("Tensor(a!) grad, Tensor upstream"),
+    "()",
+    fake=lambda grad, upstream: None,
+    formula=objective.rescale_,
+)
 
 
-@dataclass(frozen=True, eq=False)
-class OnePass:
-    """`name_one_pass(tensors..., constants..., share, needs) -> (total, gradients...)` of the operator `name`.
+def one_pass_contract(operator: Operator) -> Contract:
+    """`name_one_pass(arguments..., factor, needs) -> (total, gradients...)`.
 
-    total = share * the operator summed over all elements; the gradients are those of -total, which is what a loss
-    usually holds. `event_ndim` among the constants counts all dimensions.
+    total = factor * the operator summed over all elements; the gradients are those of -total, which is what a loss
+    usually holds. `event_ndim` counts all dimensions.
     """
+    arguments = (*operator.arguments, *parse("float factor, bool[] needs"))
 
-    of: Operator
+    def fake(*args: Any) -> tuple[Tensor, ...]:
+        given = contract.named(args)
+        total = args[0].new_empty((), dtype=accumulate_dtype(*operator.shaped(given)))
+        return total, *operator.empty_grads(given)
 
-    def __post_init__(self) -> None:
-        arguments = ", ".join([*self.of.tensors, self.constants])
-        returns = ", ".join(["Tensor"] * (1 + self.of.differentiable))
-        library.define(f"{self.name}({arguments}) -> ({returns})")
-        torch.library.register_fake(f"fastvae::{self.name}", self.fake, lib=library)
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        return self.of.tensors
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return (*self.of.outputs, *(f"grad_{text.split()[-1]}" for text in self.tensors[: self.of.differentiable]))
-
-    @property
-    def shaped(self) -> int:
-        return self.of.shaped
-
-    @property
-    def event_ndim(self) -> Callable:
-        return self.of.event_ndim
-
-    @property
-    def name(self) -> str:
-        return f"{self.of.name}_one_pass"
-
-    @property
-    def constants(self) -> str:
-        return f"{self.of.constants}, float share, bool[] needs"
-
-    @property
-    def forward(self) -> Callable:
-        return getattr(torch.ops.fastvae, self.name).default
-
-    def fake(self, *args) -> tuple[Tensor, ...]:
-        shaped, needs = args[: self.of.shaped], args[-1]
-        shape, dtype = broadcast_shape(*shaped), accumulate_dtype(*shaped)
-        total = shaped[1].new_empty((), dtype=dtype)
-        operands = zip(shaped[: self.of.differentiable], needs, strict=True)
-        return total, *(empty_grad(t, shape, len(shape), dtype) if n else shaped[0].new_empty(0) for t, n in operands)
+    returns = tensors(1 + len(operator.differentiable))
+    contract = Contract(f"{operator.name}_one_pass", arguments, returns, fake, operator.formula.one_pass)
+    return contract
 
 
-def total(one_pass: OnePass) -> Callable:
-    """(share, tensors..., constants...) -> share * the operator summed over all elements, differentiable.
+def total(operator: Operator, one_pass: Contract) -> Callable:
+    """(factor, tensors..., constants...) -> factor * the operator summed over all elements, differentiable.
 
     Kept for backward: the operator's arguments, and until the first backward the gradients, which it gives away; a
     second one computes them again.
     """
-    operator, call_one_pass = one_pass.of, one_pass.forward
-    num_tensors, num_grads = len(operator.tensors), operator.differentiable
-    plain, gradients = differentiable(operator), gradients_of(operator)
+    call_one_pass, rescale_ = one_pass.call, RESCALE.call
+    plain, gradients = operator.apply, operator.gradients
+    num_tensors, first, last = len(operator.tensors), *gradient_range(operator)
+    before, behind = (None,) * (1 + first), (None,) * (len(operator.arguments) - last)
 
     class Total(Function):
         @staticmethod
-        def forward(ctx, share, *args):
-            needs = ctx.needs_input_grad[1 : 1 + num_grads]
-            result, *ctx.grads = call_one_pass(*args, share, needs)
+        def forward(ctx, factor, *args):
+            needs = ctx.needs_input_grad[1 + first : 1 + last]
+            result, *ctx.grads = call_one_pass(*args, factor, needs)
             ctx.save_for_backward(*args[:num_tensors])
-            ctx.share, ctx.constants = share, args[num_tensors:]
+            ctx.factor, ctx.constants = factor, args[num_tensors:]
             return result
 
         @staticmethod
         def backward(ctx, upstream):
-            tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1 : 1 + num_grads]
+            tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1 + first : 1 + last]
             grads, ctx.grads = ctx.grads, None
             if grads is None or torch.is_grad_enabled():
                 # A second time, or to be differentiated again: from the operands.
-                results = gradients((upstream * ctx.share,), tensors, ctx.constants, needs)
+                results = gradients((upstream * ctx.factor,), tensors, ctx.constants, needs)
             else:
                 for grad, need in zip(grads, needs, strict=True):
                     if need:
-                        torch.ops.fastvae.rescale_.default(grad, upstream)
-                results = fitted(grads, tensors, needs)
-            return None, *results, *(None,) * (num_tensors - num_grads + len(ctx.constants))
+                        rescale_(grad, upstream)
+                results = fitted(grads, tensors[first:last], needs)
+            return *before, *results, *behind
 
-    def call(share, *args):
-        if not _gains(args[:num_grads]):
-            return plain(*args) * share
-        return Total.apply(share, *args)
+    def call(factor, *args):
+        if not _gains(args[first:last]):
+            return plain(*args) * factor
+        return Total.apply(factor, *args)
 
     return call
 

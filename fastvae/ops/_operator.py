@@ -1,125 +1,132 @@
-"""What every operator shares: registration, shape rules, vmap.
-
-An operator is declared once, as data. From that declaration come two dispatcher operators, `name` and
-`name_backward`, their fake (meta) kernels and their vmap rules. The numbers come from `fastvae.backends`, the
-graph from `_autograd`.
-"""
+"""What every operator follows from: one declaration, from which its schemas, fakes, gradients and vmap rules are read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._shapes import accumulate_dtype, batch_shape, broadcast_shape, is_shared_by_event, sum_last
-from ._vmap import as_batch, as_loop
-
-library = torch.library.Library("fastvae", "DEF")
+from .._shapes import accumulate_dtype, batch_shape, broadcast_shape, empty_grad
+from . import _autograd
+from ._contract import Contract, parse, tensors
+from ._formula import PlainTorch
+from ._vmap import backward_rule, forward_rule
 
 # How the second parameter of a Gaussian is read; the same four arguments close every schema that has one.
-SCALE = "str scale_as, float scale_eps, float clamp_lo, float clamp_hi"
+SCALE_AS = "str scale_as, float scale_eps, float clamp_lo, float clamp_hi"
+
+NOT_OPERANDS = frozenset({"weight", "seed", "eps"})
+
+OPERATORS: dict[str, Operator] = {}  # every one that was declared
 
 
-def empty_grad(like: Tensor, shape: Sequence[int], event_ndim: int, dtype: torch.dtype) -> Tensor:
-    """Output of a backward operator for one operand.
-
-    Full-shape operands get their own dtype and layout. A broadcast operand's gradient stays in the accumulation dtype:
-    already summed over the event where one value serves all of it, else at full shape; `sum_to_operand` ends the sum.
-    """
-    if tuple(like.shape) == tuple(shape):
-        return torch.empty_like(like)
-    if is_shared_by_event(like, event_ndim):
-        shape = [*batch_shape(shape, event_ndim), *[1] * event_ndim]
-    return like.new_empty(shape, dtype=dtype)
-
-
-def sum_to_operand(grad: Tensor, operand: Tensor) -> Tensor:
-    if grad.shape != operand.shape:
-        lead = grad.dim() - operand.dim()
-        expanded = [i for i in range(grad.dim()) if i < lead or operand.shape[i - lead] == 1]
-        grad = sum_last(grad.flatten()) if operand.numel() == 1 else grad.sum(expanded, keepdim=True)
-        grad = grad.reshape(operand.shape)
-    return grad if grad.dtype == operand.dtype else grad.to(operand.dtype)
-
-
-@dataclass(frozen=True, eq=False)
 class Operator:
-    """One operator: `name(tensors..., constants...) -> outputs`.
+    """An operator and its backward: `name(arguments) -> outputs`.
 
-    `tensors` and `constants` are schema text in the dispatcher's language; `outputs` names the results. The first
-    `shaped` tensors broadcast against each other, those behind them (seed, noise) stand apart; the first
-    `differentiable` get gradients. `event_ndim` reads from the constants how many trailing dimensions are summed.
-    `numbered` operators draw noise by element index: vmap may not merge samples into one call.
+    `arguments` is schema text; what an argument is called says what it is:
+
+    - `weight` multiplies each element's term, and where it is zero value and gradients are zero. It gets no gradient.
+    - `seed` and `eps`: exactly one is given, and the first output is a sample, shaped like the operands broadcast.
+    - `num_samples` = K > 0 puts a leading axis of K on that; 0 puts none.
+    - `event_ndim`: how many trailing dimensions are summed in the other outputs. Without it nothing is.
+    - `averaged`: whether they are averaged over the event instead.
+
+    Every other tensor is an operand, and gets a gradient unless `differentiable` names fewer, the last ones. `value` and
+    `gradient` are the formula, element by element: they take operands, noise, and by name the remaining constants.
+
+    `apply` is the operator as autograd, torch.func and torch.compile differentiate it.
     """
 
-    name: str
-    tensors: tuple[str, ...]
-    constants: str
-    outputs: tuple[str, ...]
-    shaped: int
-    differentiable: int
-    fake: Callable[..., Tensor | tuple[Tensor, ...]]
-    event_ndim: Callable[[Sequence], int]
-    numbered: bool = False
-
-    def __post_init__(self) -> None:
-        grads = [f"Tensor? grad_{output}" for output in self.outputs]
-        forward = ", ".join([*self.tensors, self.constants])
-        backward = ", ".join([*grads, *self.tensors, self.constants, "bool[] needs"])
-        library.define(f"{self.name}({forward}) -> {_returns(len(self.outputs))}")
-        library.define(f"{self.name}_backward({backward}) -> {_returns(self.differentiable)}")
-        self._register(self.name, self.fake, self._vmap)
-        self._register(f"{self.name}_backward", self.fake_backward, self._vmap_backward)
-
-    def _register(self, name: str, fake: Callable, vmap: Callable) -> None:
-        torch.library.register_fake(f"fastvae::{name}", fake, lib=library)
-        torch.library.register_vmap(f"fastvae::{name}", vmap, lib=library)
+    def __init__(
+        self,
+        name: str,
+        arguments: str,
+        outputs: tuple[str, ...],
+        value: Callable[..., Any],
+        gradient: Callable[..., Any],
+        differentiable: tuple[str, ...] | None = None,
+    ) -> None:
+        self.name, self.arguments, self.outputs = name, parse(arguments), outputs
+        self.differentiable = self.operands if differentiable is None else differentiable
+        self.formula = PlainTorch(self, value, gradient)
+        self.forward = Contract(name, self.arguments, tensors(len(outputs)), self._fake, self.formula.forward)
+        self.backward = Contract(
+            f"{name}_backward",
+            (
+                *parse(", ".join(f"Tensor? grad_{output}" for output in outputs)),
+                *self.arguments,
+                *parse("bool[] needs"),
+            ),
+            tensors(len(self.differentiable)),
+            self._fake_backward,
+            self.formula.backward,
+        )
+        self.forward.register_vmap(forward_rule(self.forward, self.samples))
+        self.backward.register_vmap(backward_rule(self.backward, len(outputs), self.samples))
+        self.gradients = _autograd.gradients_of(self)
+        self.apply = _autograd.differentiable(self)
+        OPERATORS[name] = self
 
     @property
-    def forward(self) -> Callable:
-        return getattr(torch.ops.fastvae, self.name).default
+    def contracts(self) -> tuple[Contract, ...]:
+        return self.forward, self.backward
 
-    @property
-    def backward(self) -> Callable:
-        return getattr(torch.ops.fastvae, f"{self.name}_backward").default
+    @cached_property
+    def tensors(self) -> tuple[str, ...]:
+        return tuple(argument.name for argument in self.arguments if argument.is_tensor)
 
-    def fake_backward(self, *args):
-        tensors = args[len(self.outputs) :][: len(self.tensors)]
-        constants = args[len(self.outputs) + len(self.tensors) : -1]
-        shaped = tensors[: self.shaped]
+    @cached_property
+    def constants(self) -> tuple[str, ...]:
+        return tuple(argument.name for argument in self.arguments if not argument.is_tensor)
+
+    @cached_property
+    def operands(self) -> tuple[str, ...]:
+        return tuple(name for name in self.tensors if name not in NOT_OPERANDS)
+
+    @cached_property
+    def samples(self) -> bool:
+        """Whether the first output is a sample. Noise is numbered by element: vmap may not merge calls into one."""
+        return "seed" in self.tensors
+
+    @cached_property
+    def summed(self) -> tuple[str, ...]:
+        """The outputs that are summed over the event."""
+        return self.outputs[1:] if self.samples else self.outputs
+
+    def shaped(self, given: dict[str, Any]) -> list[Tensor | None]:
+        """The tensors that broadcast against each other."""
+        return [given[name] for name in self.tensors if name not in ("seed", "eps")]
+
+    def _fake(self, *args) -> Any:
+        given = self.forward.named(args)
+        shaped, first = self.shaped(given), args[0]
         shape, dtype = broadcast_shape(*shaped), accumulate_dtype(*shaped)
-        event_ndim = self.event_ndim(constants)
-        grads = tuple(
-            empty_grad(tensor, shape, event_ndim, dtype) if need else tensors[0].new_empty(0)
-            for tensor, need in zip(tensors[: self.differentiable], args[-1], strict=True)
-        )
-        return grads if len(grads) > 1 else grads[0]
+        batch = batch_shape(shape, given.get("event_ndim", 0))
+        results = [first.new_empty(batch, dtype=dtype) for _ in self.summed]
+        if self.samples:
+            results.insert(0, _empty_sample(first, shape, given.get("num_samples", 0)))
+        return results[0] if len(results) == 1 else tuple(results)
 
-    def _vmap(self, info, in_dims, *args):
-        if self.numbered:
-            return as_loop(self.forward, info.batch_size, in_dims, args)
-        return as_batch(self.forward, len(self.tensors), False, info.batch_size, in_dims, args)
+    def _fake_backward(self, *args) -> Any:
+        given = self.backward.named(args)
+        grads = self.empty_grads(given)
+        return grads[0] if len(grads) == 1 else grads
 
-    def _vmap_backward(self, info, in_dims, *args):
-        if self.numbered:
-            return as_loop(self.backward, info.batch_size, in_dims, args)
-        # A gradient of the output has the output's dimensions, not the operands': only the batch is put in front.
-        count = len(self.outputs)
-        grads = [
-            g if g is None else (g.expand(info.batch_size, *g.shape) if d is None else g.movedim(d, 0))
-            for g, d in zip(args[:count], in_dims[:count], strict=True)
-        ]
-        return as_batch(
-            lambda *rest: self.backward(*grads, *rest),
-            len(self.tensors),
-            True,
-            info.batch_size,
-            in_dims[count:],
-            args[count:],
+    def empty_grads(self, given: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Of the differentiable operands; without elements where none is needed."""
+        shaped, event_ndim = self.shaped(given), given.get("event_ndim", 0)
+        shape, dtype = broadcast_shape(*shaped), accumulate_dtype(*shaped)
+        wanted = zip(self.differentiable, given["needs"], strict=True)
+        return tuple(
+            empty_grad(given[name], shape, event_ndim, dtype) if need else shaped[0].new_empty(0)
+            for name, need in wanted
         )
 
 
-def _returns(count: int) -> str:
-    return "Tensor" if count == 1 else "(" + ", ".join(["Tensor"] * count) + ")"
+def _empty_sample(first: Tensor, shape: Sequence[int], num_samples: int) -> Tensor:
+    if num_samples > 0:
+        return first.new_empty([num_samples, *shape])
+    return torch.empty_like(first) if first.shape == shape else first.new_empty(shape)

@@ -7,6 +7,40 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ._contract import Contract
+
+
+def forward_rule(contract: Contract, numbered: bool) -> Callable:
+    """`numbered` operators draw noise by element index: one call for each sample."""
+
+    def rule(info, in_dims, *args):
+        if numbered:
+            return as_loop(contract.call, info.batch_size, in_dims, args)
+        return as_batch(contract.call, contract.num_tensors, False, info.batch_size, in_dims, args)
+
+    return rule
+
+
+def backward_rule(contract: Contract, num_outputs: int, numbered: bool) -> Callable:
+    def rule(info, in_dims, *args):
+        if numbered:
+            return as_loop(contract.call, info.batch_size, in_dims, args)
+        # A gradient of the output has the output's dimensions, not the operands': only the batch is put in front.
+        grads = [
+            g if g is None else (g.expand(info.batch_size, *g.shape) if d is None else g.movedim(d, 0))
+            for g, d in zip(args[:num_outputs], in_dims[:num_outputs], strict=True)
+        ]
+        return as_batch(
+            lambda *rest: contract.call(*grads, *rest),
+            contract.num_tensors - num_outputs,
+            True,
+            info.batch_size,
+            in_dims[num_outputs:],
+            args[num_outputs:],
+        )
+
+    return rule
+
 
 def as_batch(call: Callable, num_tensors: int, per_sample: bool, batch_size: int, in_dims, args):
     """One call with the mapped dimension in front.

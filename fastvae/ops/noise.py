@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import torch
 
-from ._operator import library
-
-
-def _fake_philox(counter, key):
-    return torch.empty_like(counter)
-
+from ..formulas import noise as formulas
+from ._contract import Contract, parse
 
 # Words of the generator, for anyone who checks a stream: counter [..., 4] and key [2] hold 32-bit words as int64.
-library.define("philox(Tensor counter, Tensor key) -> Tensor")
-torch.library.register_fake("fastvae::philox", _fake_philox, lib=library)
+PHILOX = Contract(
+    "philox",
+    parse("Tensor counter, Tensor key"),
+    "Tensor",
+    fake=lambda counter, key: torch.empty_like(counter),
+    formula=formulas.philox,
+)
 
 
 def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    return torch.ops.fastvae.philox.default(counter, key)
+    return PHILOX.call(counter, key)
 
 
 def draw_seed(device: torch.device, generator: torch.Generator | None = None) -> torch.Tensor:

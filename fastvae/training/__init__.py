@@ -1,1 +1,1 @@
-"""Training: data, loop, and files that are written whole."""
+"""Training: data and loop."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .extras import require
+from ..extras import require
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 // The dispatcher's kernels: each operator of fastvae/ops as a plan over its operands. Each device's library compiles
 // this file under its dispatch key.
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -30,14 +29,8 @@ void read_scale(Plan& plan, const Reading& reading) {
   Job& job = plan.job;
   job.scale_as = ScaleAs(index);
   job.constants.scale_eps = reading.scale_eps;
-  // Bounds come on the log-variance; the formulas clamp what they read.
-  auto bound = [&](double b) {
-    if (job.scale_as == ScaleAs::log_var || std::isinf(b)) return b;
-    if (job.scale_as == ScaleAs::log_std) return b / 2;
-    return std::exp(job.scale_as == ScaleAs::var ? b : b / 2);
-  };
-  job.constants.clamp_lo = bound(reading.clamp_lo);
-  job.constants.clamp_hi = bound(reading.clamp_hi);
+  job.constants.clamp_lo = reading.clamp_lo;
+  job.constants.clamp_hi = reading.clamp_hi;
 }
 
 // What a sum over events and its backward share. `grad` is null in the forward, which has no such input.

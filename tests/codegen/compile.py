@@ -208,7 +208,9 @@ def hash_with(folder: str) -> str:
 
     driver.set_active(NoGPU(TARGETS["sm_90"]))
     operands = torch.zeros(SHORT), torch.zeros(SHORT)
-    call = functools.partial(kernel(KL_STANDARD_NORMAL, Formula(value)), *operands, None, 1, 0.0, *SCALE)
+    call = functools.partial(
+        kernel(KL_STANDARD_NORMAL, KL_STANDARD_NORMAL.forward, Formula(value)), *operands, None, 1, 0.0, *SCALE
+    )
     return next(compiled({"": call}))[1].hash
 
 

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 
 import torch
 
+from ...ops import Contract
+
 
 def why_not(device_type: str) -> str | None:
     """None where this backend serves the type of device, else the reason and what would help."""
@@ -27,16 +29,9 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y")
 
 
-def functions(operators: tuple[str, ...]) -> Mapping[str, Callable]:
+def functions(contracts: Mapping[str, Contract]) -> Mapping[str, Callable]:
     """The kernels by operator; imports Triton."""
     from . import likelihood, noise, objective, posterior
 
     found = {name: f for m in (noise, objective, likelihood, posterior) for name, f in vars(m).items()}
-    return {name: found.get(name) or _missing(name) for name in operators}
-
-
-def _missing(operator: str) -> Callable:
-    def refuse(*args):
-        raise NotImplementedError(f"the Triton backend has no kernel for {operator}")
-
-    return refuse
+    return {name: found[name] for name in contracts if name in found}

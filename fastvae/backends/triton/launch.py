@@ -11,8 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...ops._one_pass import OnePass
-from ...ops._operator import Operator
+from ...ops import Contract, Operator
 from . import plan
 from .prepare import Constants, Launch, Prepared, Slots, contiguous, prepare, slots_of
 from .rows import NOISE, WEIGHT, sum_parts, walk
@@ -36,10 +35,10 @@ class Formula(NamedTuple):
     sum_scale: Callable[[Constants, int], float] = lambda constants, count: 1.0
 
 
-def kernel(operator: Operator | OnePass, formula: Formula, backward: bool = False) -> Callable:
-    """`operator`, or its backward, as a function of its arguments that launches `formula`."""
-    slots = slots_of(operator, backward)
-    names = [text.split()[-1] for text in operator.constants.split(", ")] + ["needs"] * backward
+def kernel(operator: Operator, contract: Contract, formula: Formula) -> Callable:
+    """One of the operator's contracts as a function of its arguments that launches `formula`."""
+    slots = slots_of(operator, contract)
+    names = contract.names[contract.num_tensors :]
     plans: dict[tuple, Prepared] = {}
 
     def call(*args):
@@ -49,7 +48,7 @@ def kernel(operator: Operator | OnePass, formula: Formula, backward: bool = Fals
         key = (
             tuple([t if t is None else (t.shape, t.stride(), t.dtype) for t in tensors]),
             tuple(constants.get("needs", ())),
-            operator.event_ndim(values),
+            constants.get("event_ndim"),
             constants.get("num_samples"),
             function,
         )
@@ -57,7 +56,7 @@ def kernel(operator: Operator | OnePass, formula: Formula, backward: bool = Fals
         if prepared is None:
             if len(plans) >= MAX_PLANS:
                 plans.clear()
-            prepared = plans[key] = prepare(operator, backward, slots, args, constants)
+            prepared = plans[key] = prepare(contract, slots, args, constants)
         device = next(t for t in tensors if t is not None).device
         results = [torch.empty_strided(size, stride, dtype=t, device=device) for size, stride, t in prepared.results]
         if prepared.launch is None:

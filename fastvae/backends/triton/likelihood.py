@@ -96,7 +96,7 @@ def _bernoulli_scalars(constants: Constants, count: int) -> tuple[float, ...]:
 
 
 def _share(constants: Constants) -> tuple[float, ...]:
-    return (constants["share"],) if "share" in constants else ()
+    return (constants["factor"],) if "factor" in constants else ()
 
 
 def _gaussian_flags(constants: Constants) -> tuple[bool, bool]:
@@ -122,12 +122,22 @@ def _gaussian(function) -> Formula:
     return Formula(function, _gaussian_scalars, _gaussian_flags, posterior.read)
 
 
-bernoulli_log_prob = kernel(ops.BERNOULLI_LOG_PROB, _bernoulli(bernoulli_log_prob_value))
-bernoulli_log_prob_backward = kernel(ops.BERNOULLI_LOG_PROB, _bernoulli(bernoulli_log_prob_gradient), backward=True)
-gaussian_log_prob = kernel(ops.GAUSSIAN_LOG_PROB, _gaussian(gaussian_log_prob_value))
-gaussian_log_prob_backward = kernel(ops.GAUSSIAN_LOG_PROB, _gaussian(gaussian_log_prob_gradient), backward=True)
-bernoulli_log_prob_one_pass = kernel(ops.BERNOULLI_LOG_PROB_ONE_PASS, _bernoulli(bernoulli_log_prob_one_pass_results))
-gaussian_log_prob_one_pass = kernel(ops.GAUSSIAN_LOG_PROB_ONE_PASS, _gaussian(gaussian_log_prob_one_pass_results))
+bernoulli_log_prob = kernel(
+    ops.BERNOULLI_LOG_PROB, ops.BERNOULLI_LOG_PROB.forward, _bernoulli(bernoulli_log_prob_value)
+)
+bernoulli_log_prob_backward = kernel(
+    ops.BERNOULLI_LOG_PROB, ops.BERNOULLI_LOG_PROB.backward, _bernoulli(bernoulli_log_prob_gradient)
+)
+gaussian_log_prob = kernel(ops.GAUSSIAN_LOG_PROB, ops.GAUSSIAN_LOG_PROB.forward, _gaussian(gaussian_log_prob_value))
+gaussian_log_prob_backward = kernel(
+    ops.GAUSSIAN_LOG_PROB, ops.GAUSSIAN_LOG_PROB.backward, _gaussian(gaussian_log_prob_gradient)
+)
+bernoulli_log_prob_one_pass = kernel(
+    ops.BERNOULLI_LOG_PROB, ops.BERNOULLI_LOG_PROB.one_pass, _bernoulli(bernoulli_log_prob_one_pass_results)
+)
+gaussian_log_prob_one_pass = kernel(
+    ops.GAUSSIAN_LOG_PROB, ops.GAUSSIAN_LOG_PROB.one_pass, _gaussian(gaussian_log_prob_one_pass_results)
+)
 
 
 def rescale_(grad: Tensor, upstream: Tensor) -> None:

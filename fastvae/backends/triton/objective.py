@@ -29,12 +29,12 @@ def elbo_gradient(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
 
 
 def _share(constants: Constants, count: int) -> float:
-    return 1 / max(count, 1) if constants["mean"] else 1.0
+    return 1 / max(count, 1) if constants["averaged"] else 1.0
 
 
 def _scalars(constants: Constants, count: int) -> tuple[float, float]:
     return constants["beta_value"], _share(constants, count)
 
 
-elbo = kernel(ops.ELBO, Formula(elbo_value, _scalars, sum_scale=_share))
-elbo_backward = kernel(ops.ELBO, Formula(elbo_gradient, _scalars), backward=True)
+elbo = kernel(ops.ELBO, ops.ELBO.forward, Formula(elbo_value, _scalars, sum_scale=_share))
+elbo_backward = kernel(ops.ELBO, ops.ELBO.backward, Formula(elbo_gradient, _scalars))

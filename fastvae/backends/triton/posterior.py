@@ -12,6 +12,7 @@ import math
 import triton
 import triton.language as tl
 
+from ...ops import Operator
 from ...ops import posterior as ops
 from .elementary import exp, exponentials, log, sigmoid, softplus
 from .launch import Formula, kernel
@@ -202,17 +203,7 @@ def flags(constants: Constants) -> tuple[bool, bool]:
 
 
 def scalars_of_scale(constants: Constants) -> tuple[float, float, float]:
-    bounds = (_bound(constants["scale_as"], constants[name]) for name in ("clamp_lo", "clamp_hi"))
-    return (constants["scale_eps"], *bounds)
-
-
-def _bound(scale_as: str, log_var: float) -> float:
-    """Bounds come on the log-variance; the formulas clamp what they read."""
-    if scale_as == "log_var" or math.isinf(log_var):
-        return math.exp(log_var) if scale_as not in ("log_var", "log_std") else log_var
-    if scale_as == "log_std":
-        return log_var / 2
-    return math.exp(log_var if scale_as == "var" else log_var / 2)
+    return constants["scale_eps"], constants["clamp_lo"], constants["clamp_hi"]
 
 
 def _scalars(constants: Constants, count: int) -> tuple[float, ...]:
@@ -223,11 +214,16 @@ def _formula(function) -> Formula:
     return Formula(function, _scalars, flags, read)
 
 
-rsample = kernel(ops.RSAMPLE, _formula(rsample_value))
-rsample_backward = kernel(ops.RSAMPLE, _formula(rsample_gradient), backward=True)
-kl_standard_normal = kernel(ops.KL_STANDARD_NORMAL, _formula(kl_standard_normal_value))
-kl_standard_normal_backward = kernel(ops.KL_STANDARD_NORMAL, _formula(kl_standard_normal_gradient), backward=True)
-kl_normal = kernel(ops.KL_NORMAL, _formula(kl_normal_value))
-kl_normal_backward = kernel(ops.KL_NORMAL, _formula(kl_normal_gradient), backward=True)
-rsample_kl = kernel(ops.RSAMPLE_KL, _formula(rsample_kl_value))
-rsample_kl_backward = kernel(ops.RSAMPLE_KL, _formula(rsample_kl_gradient), backward=True)
+def _kernels(operator: Operator, value, gradient):
+    return (
+        kernel(operator, operator.forward, _formula(value)),
+        kernel(operator, operator.backward, _formula(gradient)),
+    )
+
+
+rsample, rsample_backward = _kernels(ops.RSAMPLE, rsample_value, rsample_gradient)
+kl_standard_normal, kl_standard_normal_backward = _kernels(
+    ops.KL_STANDARD_NORMAL, kl_standard_normal_value, kl_standard_normal_gradient
+)
+kl_normal, kl_normal_backward = _kernels(ops.KL_NORMAL, kl_normal_value, kl_normal_gradient)
+rsample_kl, rsample_kl_backward = _kernels(ops.RSAMPLE_KL, rsample_kl_value, rsample_kl_gradient)

@@ -13,8 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..._shapes import accumulate_dtype, broadcast_shape
-from ...ops._one_pass import OnePass
-from ...ops._operator import Operator
+from ...ops import Contract, Operator
 from . import interpreting, plan
 from .rows import Layout, Operand
 
@@ -31,26 +30,25 @@ class Slots:
     seed: int | None
     eps: int | None
     grad_z: int | None
-    shaped: slice
+    shaped: tuple[int, ...]
     constants: int  # the first of them
 
 
-def slots_of(operator: Operator | OnePass, backward: bool) -> Slots:
-    names = [text.split()[-1] for text in operator.tensors]
-    grads = len(operator.outputs) if backward else 0
-    apart = {name: grads + names.index(name) for name in ("weight", "seed", "eps") if name in names}
-    sampled = backward and "seed" in apart
-    rows = [i for i in range(grads) if not (sampled and i == 0)]
-    tensors = [grads + i for i in range(len(names)) if grads + i not in apart.values()]
+def slots_of(operator: Operator, contract: Contract) -> Slots:
+    names = contract.names[: contract.num_tensors]
+    at = {name: i for i, name in enumerate(names)}
+    sampled = contract is operator.backward and operator.samples
+    rows = [at[f"grad_{name}"] for name in operator.summed] if contract is operator.backward else []
+    tensors = [at[name] for name in operator.operands]
     return Slots(
         inputs=(*rows, *tensors),
         per_row=len(rows),
-        weight=apart.get("weight"),
-        seed=apart.get("seed"),
-        eps=apart.get("eps"),
+        weight=at.get("weight"),
+        seed=at.get("seed"),
+        eps=at.get("eps"),
         grad_z=0 if sampled else None,
-        shaped=slice(grads, grads + operator.shaped),
-        constants=grads + len(names),
+        shaped=tuple(at[name] for name in operator.tensors if name not in ("seed", "eps")),
+        constants=contract.num_tensors,
     )
 
 
@@ -77,12 +75,13 @@ class Prepared(NamedTuple):
     compiled: dict[tuple, Any]  # by device, alignment and constants: what is still open
 
 
-def prepare(operator: Operator | OnePass, backward: bool, slots: Slots, args: tuple, constants: Constants) -> Prepared:
-    results = _results(operator, backward, args)
-    samples, shape = constants.get("num_samples") or 0, broadcast_shape(*args[slots.shaped])
-    if samples and not backward:
+def prepare(contract: Contract, slots: Slots, args: tuple, constants: Constants) -> Prepared:
+    results = contract.fake(*args)
+    results = results if isinstance(results, tuple) else (results,)
+    samples, shape = constants.get("num_samples") or 0, broadcast_shape(*[args[i] for i in slots.shaped])
+    if samples and slots.grad_z is None:
         shape, samples = torch.Size((samples, *shape)), 0  # one more dimension, along which mean and scale repeat
-    event_ndim = operator.event_ndim(args[slots.constants :])
+    event_ndim = constants.get("event_ndim", 0)
     needs = constants.get("needs", ())
     wanted = [*[True] * (len(results) - len(needs)), *needs]
     launch = None
@@ -98,15 +97,6 @@ def prepare(operator: Operator | OnePass, backward: bool, slots: Slots, args: tu
         launch = operands.lay_out()
     specs = [(r.size(), r.stride(), r.dtype) for r in results]
     return Prepared(specs, math.prod(shape[len(shape) - event_ndim :]), launch, {})
-
-
-def _results(operator: Operator | OnePass, backward: bool, args: tuple) -> tuple[Tensor, ...]:
-    if backward:
-        assert isinstance(operator, Operator)
-        results = operator.fake_backward(*args)
-    else:
-        results = operator.fake(*args)
-    return results if isinstance(results, tuple) else (results,)
 
 
 @dataclass(frozen=True)
@@ -148,7 +138,9 @@ class _Operands:
             operands=self._in_order(dict(zip(kinds, placed, strict=True))),
             num_inputs=len(self.slots.inputs),
             sums=sums,
-            float=tl.float64 if accumulate_dtype(*self.args[self.slots.shaped]) == torch.float64 else tl.float32,
+            float=tl.float64
+            if accumulate_dtype(*[self.args[i] for i in self.slots.shaped]) == torch.float64
+            else tl.float32,
             rows=tiling.rows,
             cols=tiling.cols,
             unit=unit,

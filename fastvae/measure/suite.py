@@ -8,8 +8,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from .training.extras import require
-from .training.files import writable_directory
+from ..extras import require
+from ..files import writable_directory
 
 
 class MissingSuiteError(ImportError):
@@ -27,7 +27,7 @@ def measure(report: Path, options: Sequence[str]) -> int:
 def _package() -> str:
     if find_spec("fastvae.benchmarks") is not None:
         return "fastvae.benchmarks"
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / "benchmarks" / "cases.py").is_file():
         raise MissingSuiteError("the benchmarks are not installed; reinstall fastvae, or run this in a checkout of it")
     if str(root) not in sys.path:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from . import __version__
+from .. import __version__
 
 
 def describe() -> dict[str, str]:

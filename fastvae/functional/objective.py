@@ -7,9 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._shapes import accumulate_dtype
+from ..ops.objective import ELBO
 from . import _arguments as arguments
-from ._shapes import accumulate_dtype
-from .ops import objective
+from ._arguments import Reduction
+from ._documents import documented
 
 
 class ElboTerms(NamedTuple):
@@ -21,19 +23,31 @@ class ElboTerms(NamedTuple):
     kl: Tensor
 
 
-def elbo(log_px: Tensor, kl: Tensor, beta: float | Tensor = 1.0, *, reduction: str = "mean") -> ElboTerms:
-    """loss = -(log_px - beta * kl) (Higgins et al. 2017, "beta-VAE", eq. 4) beside elbo = log_px - kl and its parts.
+@documented
+def elbo(log_px: Tensor, kl: Tensor, beta: float | Tensor = 1.0, *, reduction: Reduction = "mean") -> ElboTerms:
+    """loss = -(log_px - beta * kl) beside elbo = log_px - kl and its parts, in nats.
 
-    log_px is [batch], or [K, batch] for K samples, and kl is [batch]; they broadcast. `reduction` is over all
-    elements: "mean", "sum", or "none". beta is a float or a 0-d tensor, which may require a gradient. Results are
-    float32, float64 where any operand is. TypeError for tensors that are not floating, ValueError for shapes that do
-    not broadcast, operands on different devices, a beta with dimensions, and an unknown reduction.
+    Args:
+        log_px: the log-likelihood, floating.
+        kl: the divergence, floating.
+        beta: weight of the KL in the loss: a float, or a 0-d tensor, which may require a gradient.
+        reduction: over all elements: "mean", "sum", or "none".
+
+    Shape:
+        log_px is [batch], or [K, batch] for K samples, and kl is [batch]; they broadcast.
+
+    Returns:
+        ElboTerms (loss, elbo, log_likelihood, kl): 0-d, or of the broadcast shape with `reduction="none"`; float32,
+        float64 where an operand is. `loss` is what one calls `.backward()` on.
+
+    Reference:
+        Higgins et al. 2017, "beta-VAE: Learning basic visual concepts with a constrained variational framework", eq. 4.
     """
     arguments.check_reduction(reduction)
     shape = arguments.operands_shape(("log_px", "kl"), log_px, kl)
     event_ndim = 0 if reduction == "none" else len(shape)
     beta_tensor, beta_value = _beta(beta, log_px, kl)
-    return ElboTerms(*objective.elbo(log_px, kl, beta_tensor, beta_value, event_ndim, reduction == "mean"))
+    return ElboTerms(*ELBO.apply(log_px, kl, beta_tensor, beta_value, event_ndim, reduction == "mean"))
 
 
 def _beta(beta: float | Tensor, log_px: Tensor, kl: Tensor) -> tuple[Tensor | None, float]:

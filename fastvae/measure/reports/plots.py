@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..training.files import whole_file, writable_directory
+from ...files import whole_file, writable_directory
 from .compare import Comparison
 from .document import FUSED, Entry, Report
 from .scaling import slopes

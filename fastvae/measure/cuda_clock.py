@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from .timing import SAMPLE_SECONDS, Call
+from .clock import SAMPLE_SECONDS, Call
 
 L2_MULTIPLE = 3  # input sets together, in L2 caches
 MOST_SETS = 256  # of the smallest cases: they live in the cache wherever they are used

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from .backends.reference import PARAMETRISATIONS
+from ..formulas.scale import SCALE_AS, ScaleName, clamp_bounds
+
+Reduction = Literal["mean", "sum", "none"]
+FreeBitsOver = Literal["batch", "element", "latent", "sample"]
+Clamp = tuple[float, float]
 
 FLOATING = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 VALUES = FLOATING | {torch.bool, torch.uint8}
-FREE_BITS_LEVELS = frozenset({"element", "latent", "sample", "batch"})
 
+_REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+_FREE_BITS_LEVELS: tuple[FreeBitsOver, ...] = get_args(FreeBitsOver)
 _NO_CLAMP = (-math.inf, math.inf)
-_LOG_VAR = ("log_var", 0.0, *_NO_CLAMP)
+_LOG_VAR: tuple[ScaleName, float, float, float] = ("log_var", 0.0, *_NO_CLAMP)
 
 
 def operands_shape(names: tuple[str, ...], *operands: Tensor) -> torch.Size:
@@ -69,24 +75,24 @@ def event_dims(event_ndim: int | None, shape: Sequence[int]) -> int:
     return event_ndim
 
 
-def scale_spec(scale_as: str, scale_eps: float, clamp: tuple[float, float] | None) -> tuple[str, float, float, float]:
-    """(scale_as, scale_eps, clamp_lo, clamp_hi) as every operator with a scale takes them."""
+def scale_arguments(
+    scale_as: ScaleName, scale_eps: float, clamp: Clamp | None
+) -> tuple[ScaleName, float, float, float]:
+    """(scale_as, scale_eps, clamp_lo, clamp_hi) as every operator with a scale takes them: bounds of what it clamps."""
     if scale_as == "log_var" and scale_eps == 0.0 and clamp is None:
         return _LOG_VAR
-    if scale_as not in PARAMETRISATIONS:
-        raise ValueError(f"scale_as must be one of {_quoted(PARAMETRISATIONS)}, got {scale_as!r}")
+    if scale_as not in SCALE_AS:
+        raise ValueError(f"scale_as must be one of {_quoted(SCALE_AS)}, got {scale_as!r}")
     check_number("scale_eps", scale_eps)
     if scale_eps < 0:
         raise ValueError(f"scale_eps must be at least 0, got {scale_eps}")
     if scale_eps and scale_as != "softplus":
         raise ValueError(f"scale_eps is read by scale_as='softplus' only, got {scale_eps} with {scale_as!r}")
-    lo, hi = _clamp_bounds(clamp)
+    lo, hi = _NO_CLAMP if clamp is None else clamp_bounds(scale_as, _checked_clamp(clamp))
     return scale_as, float(scale_eps), lo, hi
 
 
-def _clamp_bounds(clamp: tuple[float, float] | None) -> tuple[float, float]:
-    if clamp is None:
-        return _NO_CLAMP
+def _checked_clamp(clamp: Clamp) -> Clamp:
     if not isinstance(clamp, (tuple, list)) or len(clamp) != 2:
         raise TypeError(f"clamp must be a pair (lo, hi) or None, got {clamp!r}")
     lo, hi = clamp
@@ -94,12 +100,12 @@ def _clamp_bounds(clamp: tuple[float, float] | None) -> tuple[float, float]:
     check_number("clamp's hi", hi)
     if not lo <= hi:
         raise ValueError(f"clamp must be (lo, hi) with lo <= hi, got ({lo}, {hi})")
-    return float(lo), float(hi)
+    return lo, hi
 
 
-def check_free_bits(free_bits: float, over: str) -> None:
-    if over not in FREE_BITS_LEVELS:
-        raise ValueError(f"free_bits_over must be one of {_quoted(sorted(FREE_BITS_LEVELS))}, got {over!r}")
+def check_free_bits(free_bits: float, over: FreeBitsOver) -> None:
+    if over not in _FREE_BITS_LEVELS:
+        raise ValueError(f"free_bits_over must be one of {_quoted(_FREE_BITS_LEVELS)}, got {over!r}")
     check_number("free_bits", free_bits)
     if not free_bits >= 0:
         raise ValueError(f"free_bits must be at least 0 nats, got {free_bits}")
@@ -189,7 +195,7 @@ def _broadcast(a: Sequence[int], b: Sequence[int]) -> list[int] | None:
     return shape
 
 
-def _quoted(names) -> str:
+def _quoted(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
@@ -197,9 +203,6 @@ def _dtype_names(dtypes: frozenset[torch.dtype]) -> str:
     return " or ".join(sorted(str(dtype) for dtype in dtypes))
 
 
-REDUCTIONS = ("mean", "sum", "none")
-
-
-def check_reduction(reduction: str) -> None:
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
+def check_reduction(reduction: Reduction) -> None:
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction must be one of {_quoted(_REDUCTIONS)}, got {reduction!r}")

@@ -1,0 +1,126 @@
+"""How the second parameter of a Gaussian is read: `scale_as`, and the clamp on the log-variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+ScaleName = Literal["log_var", "log_std", "var", "std", "softplus"]
+
+
+class ScaleAs(NamedTuple):
+    """What a parameter s holds: v, a function of s that the clamp bounds; log std and std as functions of v; their
+    derivatives in s as functions of v and dv/ds."""
+
+    read: Callable[[Tensor, float], tuple[Tensor, Tensor | None]]  # (s, scale_eps) -> v and dv/ds, None where v is s
+    log_std: Callable[[Tensor], Tensor]
+    std: Callable[[Tensor], Tensor]
+    d_log_std: Callable[[Tensor, Tensor | None], Tensor]
+    d_std: Callable[[Tensor, Tensor | None], Tensor]
+    bound: Callable[[float], float]  # a bound on the log-variance as one on v
+    logarithmic: bool
+
+
+def softplus(s: Tensor) -> Tensor:
+    return -logsigmoid(-s)
+
+
+def exp_or_infinity(bound: float) -> float:
+    try:
+        return math.exp(bound)
+    except OverflowError:
+        return math.inf
+
+
+def _as_it_is(s: Tensor, scale_eps: float) -> tuple[Tensor, None]:
+    return s, None
+
+
+def _softplus(s: Tensor, scale_eps: float) -> tuple[Tensor, Tensor]:
+    return softplus(s) + scale_eps, s.sigmoid()
+
+
+SCALE_AS: dict[ScaleName, ScaleAs] = {
+    "log_var": ScaleAs(
+        read=_as_it_is,
+        log_std=lambda v: v / 2,
+        std=lambda v: (v / 2).exp(),
+        d_log_std=lambda v, _: torch.full_like(v, 0.5),
+        d_std=lambda v, _: (v / 2).exp() / 2,
+        bound=lambda log_var: log_var,
+        logarithmic=True,
+    ),
+    "log_std": ScaleAs(
+        read=_as_it_is,
+        log_std=lambda v: v * 1.0,
+        std=lambda v: v.exp(),
+        d_log_std=lambda v, _: torch.ones_like(v),
+        d_std=lambda v, _: v.exp(),
+        bound=lambda log_var: log_var / 2,
+        logarithmic=True,
+    ),
+    "var": ScaleAs(
+        read=_as_it_is,
+        log_std=lambda v: v.log() / 2,
+        std=lambda v: v.sqrt(),
+        d_log_std=lambda v, _: 0.5 / v,
+        d_std=lambda v, _: 0.5 / v.sqrt(),
+        bound=exp_or_infinity,
+        logarithmic=False,
+    ),
+    "std": ScaleAs(
+        read=_as_it_is,
+        log_std=lambda v: v.log(),
+        std=lambda v: v * 1.0,
+        d_log_std=lambda v, _: 1 / v,
+        d_std=lambda v, _: torch.ones_like(v),
+        bound=lambda log_var: exp_or_infinity(log_var / 2),
+        logarithmic=False,
+    ),
+    "softplus": ScaleAs(
+        read=_softplus,
+        log_std=lambda v: v.log(),
+        std=lambda v: v * 1.0,
+        d_log_std=lambda v, slope: slope / v,
+        d_std=lambda v, slope: slope * 1.0,
+        bound=lambda log_var: exp_or_infinity(log_var / 2),
+        logarithmic=False,
+    ),
+}
+
+
+def clamp_bounds(scale_as: ScaleName, clamp: tuple[float, float]) -> tuple[float, float]:
+    """Bounds on the log-variance as the bounds on v that operators take; an infinite bound is none."""
+    bound = SCALE_AS[scale_as].bound
+    lo, hi = (float(b) if math.isinf(b) else bound(b) for b in clamp)
+    return lo, hi
+
+
+class Scale(NamedTuple):
+    """The second parameter, clamped; the derivatives are in the parameter, and zero outside the clamp."""
+
+    log_std: Tensor
+    std: Tensor
+    d_log_std: Tensor
+    d_std: Tensor
+    logarithmic: bool
+
+
+def read_scale(scale: Tensor, *, scale_as: ScaleName, scale_eps: float, clamp_lo: float, clamp_hi: float) -> Scale:
+    how = SCALE_AS[scale_as]
+    v, slope = how.read(scale, scale_eps)
+    if clamp_lo == -math.inf and clamp_hi == math.inf:
+        return Scale(how.log_std(v), how.std(v), how.d_log_std(v, slope), how.d_std(v, slope), how.logarithmic)
+    below, above = v < clamp_lo, v > clamp_hi
+    clamped = torch.where(below, clamp_lo, torch.where(above, clamp_hi, v))
+    # 1 is harmless however s is read: what is discarded must not turn a zero gradient into NaN.
+    inside = torch.where(below | above, 1.0, v)
+    d_log_std, d_std = (
+        torch.where(below | above, 0.0, d) for d in (how.d_log_std(inside, slope), how.d_std(inside, slope))
+    )
+    return Scale(how.log_std(clamped), how.std(clamped), d_log_std, d_std, how.logarithmic)

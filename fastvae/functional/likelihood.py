@@ -1,0 +1,198 @@
+"""p(x|z): log-likelihoods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .._shapes import accumulate_dtype, batch_shape
+from ..formulas.elements import sum_event
+from ..formulas.scale import ScaleName, clamp_bounds
+from ..ops import Likelihood
+from ..ops.likelihood import BERNOULLI_LOG_PROB, GAUSSIAN_LOG_PROB
+from . import _arguments as arguments
+from ._arguments import Clamp, Reduction
+from ._documents import documented
+from ._weights import may_need_grad, summed
+
+
+@documented
+def bernoulli_log_prob(
+    x: Tensor,
+    logits: Tensor,
+    *,
+    x_scale: float | None = None,
+    event_ndim: int | None = None,
+    reduction: Reduction = "none",
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """log p(x|z) = x log p + (1 - x) log(1 - p), p = sigmoid(logits), in nats: cross-entropy in logits.
+
+    Args:
+        x: in [0, 1], which is not checked: floating, bool, or uint8 0..255; soft targets too.
+        logits: float32, bfloat16, float16 or float64.
+
+    Shape:
+        x and logits broadcast to [*batch, *event].
+
+    Returns:
+        The log-likelihood, [*batch], or 0-d with a `reduction`; float32, float64 where an operand is. Differentiable in
+        logits, and in a floating x.
+
+    Reference:
+        Kingma & Welling 2014, "Auto-encoding variational Bayes", appendix C.1.
+    """
+    shape = arguments.operands_shape(("x", "logits"), x, logits)
+    constants = (_x_scale(BERNOULLI_LOG_PROB, x, x_scale),)
+    event_ndim, weight = _checked(shape, x.device, event_ndim, reduction, mask, weight)
+    return _reduced(BERNOULLI_LOG_PROB, (x, logits), weight, event_ndim, constants, shape, reduction)
+
+
+@documented
+def gaussian_log_prob(
+    x: Tensor,
+    mean: Tensor,
+    log_var: Tensor | float | str,
+    *,
+    normalized: bool = True,
+    x_scale: float | None = None,
+    scale_as: ScaleName = "log_var",
+    scale_eps: float = 0.0,
+    clamp: Clamp | None = None,
+    event_ndim: int | None = None,
+    reduction: Reduction = "none",
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """log p(x|z) = -((x - mean)^2 / (2 std^2) + log std + log(2 pi) / 2) in nats.
+
+    Args:
+        x: floating, bool, or uint8 0..255.
+        mean: float32, bfloat16, float16 or float64.
+        log_var: a tensor per element, or broadcast ([D], [1, C, 1, 1], 0-d), or a float; or "optimal", the
+            maximum-likelihood variance of the batch, gradient included. Read as `scale_as` says.
+        normalized: False leaves log(2 pi) / 2 out.
+
+    Shape:
+        x, mean and log_var broadcast to [*batch, *event].
+
+    Returns:
+        The log-likelihood, [*batch], or 0-d with a `reduction`; float32, float64 where an operand is. Differentiable in
+        mean, log_var, and a floating x; the gradient of a broadcast log_var has its shape.
+
+    Reference:
+        Kingma & Welling 2014, "Auto-encoding variational Bayes", appendix C.2. "optimal": Rybkin et al. 2021, "Simple
+        and effective VAE training with calibrated decoders", eq. 6.
+    """
+    if isinstance(log_var, str):
+        keywords = (normalized, x_scale, scale_as, clamp, event_ndim, reduction, mask, weight)
+        log_prob = _optimal_log_prob(x, mean, log_var, *keywords)
+        return log_prob if reduction == "none" else _factor(log_prob.shape, reduction) * _total(log_prob)
+    if isinstance(log_var, (int, float)):
+        shape = arguments.operands_shape(("x", "mean"), x, mean)
+    else:
+        shape = arguments.operands_shape(("x", "mean", "log_var"), x, mean, log_var)
+    scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
+    constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), normalized, *scale)
+    event_ndim, weight = _checked(shape, x.device, event_ndim, reduction, mask, weight)
+    if isinstance(log_var, (int, float)):
+        log_var = mean.new_full((), log_var, dtype=accumulate_dtype(x, mean))
+    return _reduced(GAUSSIAN_LOG_PROB, (x, mean, log_var), weight, event_ndim, constants, shape, reduction)
+
+
+def _optimal_log_prob(
+    x: Tensor,
+    mean: Tensor,
+    log_var: str,
+    normalized: bool,
+    x_scale: float | None,
+    scale_as: ScaleName,
+    clamp: Clamp | None,
+    event_ndim: int | None,
+    reduction: Reduction,
+    mask: Tensor | None,
+    weight: Tensor | None,
+) -> Tensor:
+    """log N(x; mean, var) with var = sum(weight (x - mean)^2) / sum(weight) over the whole batch."""
+    if log_var != "optimal":
+        raise ValueError(f"log_var must be a tensor, a float or 'optimal', got {log_var!r}")
+    shape = arguments.operands_shape(("x", "mean"), x, mean)
+    arguments.scale_arguments(scale_as, 0.0, clamp)
+    constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), False, *arguments.scale_arguments("log_var", 0.0, None))
+    event_ndim, weight = _checked(shape, x.device, event_ndim, reduction, mask, weight)
+    unit = mean.new_zeros((), dtype=accumulate_dtype(x, mean))
+    half_squares = _unreduced(GAUSSIAN_LOG_PROB, (x, mean, unit), weight, event_ndim, constants)
+    if half_squares.numel() == 0 or 0 in shape:
+        return half_squares
+    ones = half_squares.new_ones(()) if weight is None else weight.to(half_squares.dtype)
+    counts = sum_event(ones.expand(shape), event_ndim)
+    total = _total(counts)
+    nothing = total == 0
+    var = -2 * _total(half_squares) / torch.where(nothing, 1.0, total)
+    var = torch.where(nothing, 1.0, var)
+    if clamp is not None:
+        lo, hi = clamp_bounds("var", clamp)
+        var = var.clamp(lo, min(hi, torch.finfo(var.dtype).max))
+    return half_squares / var - counts / 2 * (var.log() + (math.log(2 * math.pi) if normalized else 0.0))
+
+
+def _x_scale(likelihood: Likelihood, x: Tensor, x_scale: float | None) -> float:
+    if x_scale is None:
+        return likelihood.x_scale.get(x.dtype, 1.0)
+    arguments.check_number("x_scale", x_scale)
+    return x_scale
+
+
+def _checked(
+    shape: Sequence[int],
+    device: torch.device,
+    event_ndim: int | None,
+    reduction: Reduction,
+    mask: Tensor | None,
+    weight: Tensor | None,
+) -> tuple[int, Tensor | None]:
+    """The keywords that every likelihood has: event_ndim as a number, mask and weight as one."""
+    arguments.check_reduction(reduction)
+    return arguments.event_dims(event_ndim, shape), arguments.element_weight(mask, weight, shape, device)
+
+
+def _reduced(
+    likelihood: Likelihood,
+    operands: tuple[Tensor, ...],
+    weight: Tensor | None,
+    event_ndim: int,
+    constants: tuple[float | str, ...],
+    shape: Sequence[int],
+    reduction: Reduction,
+) -> Tensor:
+    if reduction == "none":
+        return _unreduced(likelihood, operands, weight, event_ndim, constants)
+    factor = _factor(batch_shape(shape, event_ndim), reduction)
+    if may_need_grad(weight):
+        return factor * _unreduced(likelihood, operands, weight, len(shape), constants)
+    return likelihood.total(factor, *operands, weight, len(shape), *constants)
+
+
+def _unreduced(
+    likelihood: Likelihood,
+    operands: tuple[Tensor, ...],
+    weight: Tensor | None,
+    event_ndim: int,
+    constants: tuple[float | str, ...],
+) -> Tensor:
+    if weight is None:
+        return likelihood.apply(*operands, None, event_ndim, *constants)
+    return summed(lambda w, ndim: likelihood.apply(*operands, w, ndim, *constants), weight, event_ndim)
+
+
+def _factor(batch: Sequence[int], reduction: Reduction) -> float:
+    """What each element of the batch adds to its reduction; the mean of nothing is 0."""
+    return 1 / max(math.prod(batch), 1) if reduction == "mean" else 1.0
+
+
+def _total(values: Tensor) -> Tensor:
+    return sum_event(values, values.dim())

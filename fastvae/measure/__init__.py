@@ -1,0 +1,1 @@
+"""What a measurement ran on, how it is timed, read and compared."""

@@ -1,0 +1,76 @@
+"""One operator of the dispatcher: its schema, parsed once, and what it is in plain torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+library = torch.library.Library("fastvae", "DEF")
+
+CONTRACTS: dict[str, Contract] = {}  # every one that was declared
+
+
+@dataclass(frozen=True)
+class Argument:
+    """`type` in the dispatcher's language: "Tensor", "Tensor?", "int", "float", "bool", "str", "bool[]"."""
+
+    type: str
+    name: str
+
+    @property
+    def is_tensor(self) -> bool:
+        return self.type.startswith("Tensor")
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.name}"
+
+
+def parse(text: str) -> tuple[Argument, ...]:
+    return tuple(Argument(*part.split()) for part in text.split(",") if part.strip())
+
+
+@dataclass(frozen=True, eq=False)
+class Contract:
+    """`name(arguments) -> results`: what a backend computes. Tensors come before constants.
+
+    `fake` gives empty results, `formula` the results in plain torch; both take the arguments in their order.
+    """
+
+    name: str
+    arguments: tuple[Argument, ...]
+    returns: str
+    fake: Callable[..., Any]
+    formula: Callable[..., Any]
+
+    def __post_init__(self) -> None:
+        library.define(f"{self.name}({', '.join(map(str, self.arguments))}) -> {self.returns}")
+        torch.library.register_fake(f"fastvae::{self.name}", self.fake, lib=library)
+        CONTRACTS[self.name] = self
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(argument.name for argument in self.arguments)
+
+    @cached_property
+    def num_tensors(self) -> int:
+        return sum(argument.is_tensor for argument in self.arguments)
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        """The operator itself, as the dispatcher has it."""
+        return getattr(torch.ops.fastvae, self.name).default
+
+    def named(self, args) -> dict[str, Any]:
+        return dict(zip(self.names, args, strict=True))
+
+    def register_vmap(self, rule: Callable[..., Any]) -> None:
+        torch.library.register_vmap(f"fastvae::{self.name}", rule, lib=library)
+
+
+def tensors(count: int) -> str:
+    """The return type of so many tensors."""
+    return "Tensor" if count == 1 else "(" + ", ".join(["Tensor"] * count) + ")"
