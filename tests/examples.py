@@ -1,0 +1,168 @@
+"""One example for each operator: how users call it, and where its operands lie. Every suite runs over these.
+
+What an argument is called says what it may be: of a likelihood's value the declaration tells, of all other operands any
+real number will do unless the example says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+import fastvae
+from fastvae.ops import OPERATORS, Contract, Likelihood, Operator
+
+Sampler = Callable[[tuple[int, ...]], Tensor]
+
+LOG_VAR = {"scale_as": "log_var", "scale_eps": 0.0, "clamp_lo": -math.inf, "clamp_hi": math.inf}
+SOFTPLUS = {"scale_as": "softplus", "scale_eps": 1e-4, "clamp_lo": 0.1, "clamp_hi": 4.0}
+
+# By the names that schemas have for them.
+CONSTANTS: dict[str, Any] = {
+    "event_ndim": 1,
+    "num_samples": 0,
+    "free_bits": 0.0,
+    "x_scale": 1.0,
+    "normalized": True,
+    "beta_value": 1.0,
+    "averaged": True,
+    "factor": 0.5,
+    **LOG_VAR,
+}
+
+SUPPORTS: dict[constraints.Constraint, Sampler] = {
+    constraints.unit_interval: torch.rand,
+    constraints.real: torch.randn,
+    constraints.nonnegative_integer: lambda shape: torch.randint(0, 9, shape).float(),
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """`call` is the public function of the operands in their order."""
+
+    call: Callable[..., Any]
+    operands: Mapping[str, Sampler] = field(default_factory=dict)  # where not any real number will do
+
+
+EXAMPLES = {
+    "rsample": Example(lambda mean, scale, **k: fastvae.rsample(mean, scale, seed=3, **k)),
+    "kl_standard_normal": Example(fastvae.kl_standard_normal),
+    "kl_normal": Example(fastvae.kl_normal),
+    "rsample_kl": Example(lambda mean, scale, **k: fastvae.rsample_kl(mean, scale, seed=3, **k)),
+    "bernoulli_log_prob": Example(fastvae.bernoulli_log_prob),
+    "gaussian_log_prob": Example(fastvae.gaussian_log_prob),
+    "elbo": Example(
+        lambda log_px, kl, beta, **k: tuple(fastvae.elbo(log_px, kl, beta, **k)), {"beta": lambda _: torch.rand(())}
+    ),
+}
+
+LIKELIHOODS = {name: operator for name, operator in OPERATORS.items() if isinstance(operator, Likelihood)}
+
+
+def operand(operator: Operator, name: str, shape: tuple[int, ...]) -> Tensor:
+    sampler = EXAMPLES[operator.name].operands.get(name)
+    if sampler is None:
+        is_value = isinstance(operator, Likelihood) and name == operator.operands[0]
+        sampler = SUPPORTS[operator.support] if is_value else torch.randn
+    return sampler(shape)
+
+
+def operands(operator: Operator, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    return [operand(operator, name, shape).to(dtype) for name in operator.operands]
+
+
+def arguments(operator: Operator, given: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Of the operator, in its schema's order; tensors that are not given are absent."""
+    tensors = [given.get(name) for name in operator.tensors]
+    return (*tensors, *({**CONSTANTS, **given}[name] for name in operator.constants))
+
+
+def variants(operator: Operator) -> Iterator[dict[str, Any]]:
+    """Arguments by name: layouts, broadcasting, dtypes and options that each take another path."""
+
+    def noise(eps: Tensor | None = None) -> dict[str, Any]:
+        if not operator.samples:
+            return {}
+        return {"seed": torch.tensor(5) if eps is None else None, "eps": eps}
+
+    names = operator.operands
+
+    def of_shapes(*shapes: tuple[int, ...], **further: Any) -> dict[str, Any]:
+        found = {name: operand(operator, name, shape) for name, shape in zip(names, _cycle(shapes, len(names)))}
+        return {**found, **noise(), **further}
+
+    # halves of one packed tensor
+    packed = of_shapes((4, 12))
+    yield {
+        **packed,
+        **{
+            name: t.chunk(2, -1)[i % 2] if t.dim() else t for i, (name, t) in enumerate(packed.items()) if name in names
+        },
+    }
+    # rows, half precision, a mask, samples, a floor, softplus
+    mixed = of_shapes(
+        (4, 6), (6,), weight=torch.rand(4, 1) > 0.5, num_samples=3, free_bits=0.1, averaged=False, **SOFTPLUS
+    )
+    yield {**mixed, names[0]: mixed[names[0]].bfloat16()}
+    # channels last, one number shared by all
+    last = of_shapes((2, 3, 4, 5), event_ndim=3, normalized=False)
+    last = {
+        n: t.contiguous(memory_format=torch.channels_last) if n in names and t.dim() == 4 else t
+        for n, t in last.items()
+    }
+    yield {**last, names[-1]: operand(operator, names[-1], ())}
+    # float64 beside float32, weights, nothing summed, noise that is given
+    double = of_shapes((4, 6), weight=torch.rand(6), event_ndim=0, beta_value=0.5)
+    yield {**double, names[0]: double[names[0]].double(), **noise(torch.randn(4, 6, dtype=torch.float64))}
+    # nothing
+    yield of_shapes((0, 3))
+    yield of_shapes((3, 0))
+    if isinstance(operator, Likelihood):
+        yield {**of_shapes((4, 6)), "x": torch.randint(0, 2, (4, 6), dtype=torch.uint8), "x_scale": 1 / 255}
+        yield {**of_shapes((4, 6)), "x": torch.rand(4, 6) > 0.5}
+
+
+def _cycle(shapes: tuple[tuple[int, ...], ...], count: int) -> list[tuple[int, ...]]:
+    return [shapes[i % len(shapes)] for i in range(count)]
+
+
+def backward_arguments(operator: Operator, forward: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Of the backward: dense, expanded and absent gradients, all and the first gradient wanted."""
+    outputs = operator.forward.call(*forward)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    dense = [torch.randn_like(o) for o in outputs]
+    expanded = [o.new_tensor(1.5).expand(o.shape) if i == 0 else None for i, o in enumerate(outputs)]
+    possible = needs(operator, forward)
+    first = [need and i == possible.index(True) for i, need in enumerate(possible)]
+    yield (*dense, *forward, possible)
+    yield (*expanded, *forward, possible)
+    yield (*dense, *forward, first)
+
+
+def needs(operator: Operator, forward: tuple[Any, ...]) -> list[bool]:
+    """Which gradients there can be."""
+    given = operator.forward.named(forward)
+    found = [given[name] for name in operator.differentiable]
+    return [t is not None and t.is_floating_point() for t in found]
+
+
+def contract_arguments(operator: Operator, contract: Contract, given: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Of the forward, the backward with all gradients, or the loss in one pass."""
+    forward = arguments(operator, given)
+    if contract is operator.forward:
+        return forward
+    if contract is operator.backward:
+        return next(backward_arguments(operator, forward))
+    event_ndim = contract.names.index("event_ndim")
+    ndim = len(
+        torch.broadcast_shapes(*(t.shape for t in operator.shaped(operator.forward.named(forward)) if t is not None))
+    )
+    whole = (*forward[:event_ndim], ndim, *forward[event_ndim + 1 :])
+    return (*whole, CONSTANTS["factor"], needs(operator, forward))
