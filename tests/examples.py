@@ -95,7 +95,9 @@ def variants(operator: Operator) -> Iterator[dict[str, Any]]:
     names = operator.operands
 
     def of_shapes(*shapes: tuple[int, ...], **further: Any) -> dict[str, Any]:
-        found = {name: operand(operator, name, shape) for name, shape in zip(names, _cycle(shapes, len(names)))}
+        found = {
+            name: operand(operator, name, shape) for name, shape in zip(names, _cycle(shapes, len(names)), strict=True)
+        }
         return {**found, **noise(), **further}
 
     # halves of one packed tensor
