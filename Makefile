@@ -37,6 +37,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/layers.py
 	$(BIN)/clang-format --dry-run --Werror $(SOURCES)
 
 format: install
@@ -45,4 +46,4 @@ format: install
 	$(BIN)/clang-format -i $(SOURCES)
 
 clean:
-	rm -rf $(VENV) build out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

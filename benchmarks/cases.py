@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from fastvae.ops import OPERATORS, Likelihood
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DIRECTIONS = ("forward", "backward", "forward+backward")
 
@@ -19,8 +21,10 @@ HALF = ("bf16", "fp16")
 
 # What most VAEs use; the others differ in an operand or two.
 MAIN = ("bernoulli_log_prob", "gaussian_log_prob", "rsample_kl", "kl_standard_normal")
-LATENT = ("rsample", "rsample_kl", "kl_standard_normal", "kl_normal")
+LATENT = ("rsample_kl", "kl_standard_normal", "rsample", "kl_normal", "moments")
+LIKELIHOODS = tuple(name for name, operator in OPERATORS.items() if isinstance(operator, Likelihood))
 LOSSES = ("bernoulli_loss", "gaussian_loss")
+FURTHER = tuple(name for name in LIKELIHOODS if name not in MAIN)
 WHOLE = ("forward+backward",)  # in one pass the forward does the work of both
 
 
@@ -64,6 +68,8 @@ SIZES = (
     Size((128, 64), "IWAE with many samples: the output is what moves", ("rsample",), ("fp32",), samples=64),
     Size((1024, 784), "MNIST as it is stored", ("bernoulli_log_prob",), FULL, target="uint8"),
     Size((64, 3, 64, 64), "RGB as it is stored", ("gaussian_log_prob",), FULL, target="uint8"),
+    Size((128, 784), "the other likelihoods, at the usual batch", FURTHER),
+    Size((4096, 784), "the other likelihoods, operands beyond a second-level cache", FURTHER),
     Size((128, 784), "the whole loss in a training step on MNIST", LOSSES[:1], directions=WHOLE),
     Size((4096, 784), "the whole loss, operands beyond a second-level cache", LOSSES[:1], directions=WHOLE),
     Size((8, 3, 256, 256), "the whole loss on images", LOSSES[1:], devices=CPU, directions=WHOLE),

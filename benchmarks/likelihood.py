@@ -11,10 +11,11 @@ from torch.distributions import Bernoulli, Normal
 
 import fastvae
 
+from .cases import LIKELIHOODS
 from .variants import fused, naive, variant
 
-fused("bernoulli_log_prob")(fastvae.bernoulli_log_prob)
-fused("gaussian_log_prob")(fastvae.gaussian_log_prob)
+for name in LIKELIHOODS:
+    fused(name)(getattr(fastvae, name))
 
 
 @naive("bernoulli_log_prob")

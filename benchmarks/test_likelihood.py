@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import cases as all_cases
 
-OPERATORS = ("bernoulli_log_prob", "gaussian_log_prob", "bernoulli_loss", "gaussian_loss")
+OPERATORS = (*all_cases.LIKELIHOODS, *all_cases.LOSSES)
 
 
 def cases(suite, device):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import cases as all_cases
 
-OPERATORS = ("rsample_kl", "kl_standard_normal", "rsample", "kl_normal", "moments")
+OPERATORS = all_cases.LATENT
 
 
 def cases(suite, device):

@@ -10,10 +10,12 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 import fastvae
 from fastvae.measure.clock import Call
 from fastvae.measure.cuda_clock import Rotation, rotation
+from fastvae.ops import OPERATORS, Likelihood
 
 from . import posterior
 from .cases import DTYPES, Case
@@ -21,28 +23,33 @@ from .variants import Function, Variant, specification
 
 Tensors = tuple[Tensor, ...]
 
-# Random everywhere: constant data is kinder to caches, to memory and to clocks than what anybody trains on.
+# Random everywhere: constant data is kinder to caches, to memory and to clocks than what anybody trains on. By the name
+# of an operand, without the _q and _p of two posteriors; of others any real number will do.
 DATA: dict[str, Callable[..., Tensor]] = {
-    "x": torch.rand,
     "logits": lambda shape, device: 2 * torch.randn(shape, device=device),
-    "mean": torch.randn,
-    "log_var": lambda shape, device: 0.5 * torch.randn(shape, device=device) - 1,
+    "scale": lambda shape, device: 0.5 * torch.randn(shape, device=device) - 1,  # a log-variance
+}
+VALUES: dict[constraints.Constraint, Callable[..., Tensor]] = {
+    constraints.unit_interval: torch.rand,
+    constraints.real: torch.rand,
+    constraints.nonnegative_integer: lambda shape, device: torch.poisson(torch.full(shape, 2.0, device=device)),
 }
 BYTES = partial(torch.randint, 256, dtype=torch.uint8)
 
-OPERANDS = {
-    "bernoulli_log_prob": ("x", "logits"),
-    "gaussian_log_prob": ("x", "mean", "log_var"),
-    "rsample": ("mean", "log_var"),
-    "rsample_kl": ("mean", "log_var"),
-    "kl_standard_normal": ("mean", "log_var"),
-    "kl_normal": ("mean", "log_var", "mean", "log_var"),
-    "moments": ("moments",),
-    "bernoulli_loss": ("x", "logits"),
-    "gaussian_loss": ("x", "mean", "log_var"),
-}
-SAMPLING = ("rsample", "rsample_kl", "moments")  # the first output is z
 NOT_FOR_BACKWARD = {"rsample": ("mean",)}  # whose values no gradient depends on
+
+
+def operands_of(operator: str) -> tuple[str, ...]:
+    """The names of what is measured under this name; a loss has those of its likelihood."""
+    if operator == "moments":
+        return ("moments",)
+    return OPERATORS[operator.replace("_loss", "_log_prob")].operands
+
+
+def samples(operator: str) -> bool:
+    """Whether the first output is z."""
+    return operator == "moments" or (operator in OPERATORS and OPERATORS[operator].samples)
+
 
 # Norm of the error relative to the norm of the truth: a few roundings of an element. Wrong formulas miss by far more.
 TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2, "fp16": 4e-3}
@@ -94,7 +101,8 @@ class Workload:
         inputs, gradients = sum(map(_bytes, first.operands)), sum(map(_bytes, first.leaves))
         outputs = sum(map(_bytes, first.cotangents))
         unread = NOT_FOR_BACKWARD.get(case.operator, ())
-        read = sum(_bytes(t) for n, t in zip(OPERANDS[case.operator], first.operands, strict=True) if n not in unread)
+        named = zip(operands_of(case.operator), first.operands, strict=True)
+        read = sum(_bytes(t) for name, t in named if name not in unread)
         return {
             "forward": inputs + outputs,
             "backward": read + outputs + gradients,
@@ -111,7 +119,7 @@ def workload(case: Case, device: str, l2_bytes: int = 0) -> Workload:
 
 
 def _inputs(case: Case, device: str) -> Inputs:
-    operands = tuple(_operand(name, case, device) for name in OPERANDS[case.operator])
+    operands = tuple(_operand(name, case, device) for name in operands_of(case.operator))
     outputs = as_tuple(specification(case.operator)(*operands, **case.keywords))
     # A loss is what backward starts from: its gradient is 1.
     return Inputs(operands, tuple(torch.randn_like(o) if o.dim() else torch.ones_like(o) for o in outputs))
@@ -120,7 +128,7 @@ def _inputs(case: Case, device: str) -> Inputs:
 def _operand(name: str, case: Case, device: str) -> Tensor:
     if name == "x" and case.target == "uint8":
         return BYTES(size=case.shape, device=device)
-    operand = _moments(case, device) if name == "moments" else DATA[name](case.shape, device=device)
+    operand = _moments(case, device) if name == "moments" else _data(name, case)(case.shape, device=device)
     if case.layout == "channels_last":
         operand = operand.contiguous(memory_format=torch.channels_last)
     return operand.to(DTYPES[case.dtype]).requires_grad_(name != "x")
@@ -128,7 +136,14 @@ def _operand(name: str, case: Case, device: str) -> Tensor:
 
 def _moments(case: Case, device: str) -> Tensor:
     half = (case.shape[0], case.shape[1] // 2, *case.shape[2:])
-    return torch.cat([DATA[name](half, device=device) for name in ("mean", "log_var")], dim=1)
+    return torch.cat([_data(name, case)(half, device=device) for name in ("mean", "scale")], dim=1)
+
+
+def _data(name: str, case: Case) -> Callable[..., Tensor]:
+    likelihood = OPERATORS.get(case.operator.replace("_loss", "_log_prob"))
+    if name == "x" and isinstance(likelihood, Likelihood):
+        return VALUES[likelihood.support]
+    return DATA.get(name.removesuffix("_q").removesuffix("_p"), torch.randn)
 
 
 def _cotangents(work: Workload, variant: Variant, function: Function) -> list[list[Tensor]]:
@@ -147,7 +162,7 @@ def verify(work: Workload, call: Call) -> None:
     """Compare a forward+backward call's results with the reference in float64, given the noise that it drew."""
     outputs, gradients = cast(tuple[Tensors, Tensors], call.once())
     case, found = work.case, [t.detach() for t in (*outputs, *gradients)]
-    noise = _noise(work, found[0]) if case.operator in SAMPLING else None
+    noise = _noise(work, found[0]) if samples(case.operator) else None
     if noise is not None:
         _check_normal(noise)
     for i, (result, truth) in enumerate(zip(found, _truth(work, noise), strict=True)):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-import re
 from collections import Counter
 from importlib.util import find_spec
 
@@ -36,20 +36,32 @@ def pytest_addoption(parser):
 
 # Triton's interpreter takes 20 to 200 ms for each program of a kernel. Under it run all operators, keywords and dtypes,
 # and few of the sizes; not what checks torch's side of an operator, which is the same whoever computes.
-NOT_INTERPRETED = re.compile(
-    r"_odd_sizes.*-(2|3|7|8|9|15|16|31|33|63|127|129|255|511|513|1023|16385|70001)\]"
-    r"|_odd_sizes.*dtype2-|_odd_sizes.*dtype1-(5|65|257|4097)|strided_operands.*dtype[12]|linear_vae|posterior_gap"
-    r"|sticking_the_landing|threads|196608|test_nothing_is_correlated|kolmogorov|standard_errors|tails_are_present"
-    r"|first_and_second_derivatives|test_func_grad|per_sample|gradient_of_a_vmap"
-    r"|jacobians_and_hessians|compiled_transforms|vmap_is_a_loop|vmap_over|batch_sizes_share|annealing|aot_eager-True"
-    r"|in_every_bit"
+MARKERS = (
+    "not_interpreted: left out where Triton's kernels would run in its interpreter",
+    "interpreted(where): run there only where the predicate of the test's parameters holds",
 )
+
+
+def pytest_configure(config):
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def _is_left_out(item):
+    """Under the interpreter."""
+    if item.get_closest_marker("not_interpreted"):
+        return True
+    marker = item.get_closest_marker("interpreted")
+    if marker is None:
+        return False
+    where = marker.kwargs["where"]
+    return not where(*(item.callspec.params[name] for name in inspect.signature(where).parameters))
 
 
 def pytest_collection_modifyitems(config, items):
     if GPU:
         return
-    left_out = [item for item in items if "[triton" in item.name and NOT_INTERPRETED.search(item.name)]
+    left_out = [item for item in items if "[triton" in item.name and _is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
     dropped = set(left_out)
     items[:] = [item for item in items if item not in dropped]

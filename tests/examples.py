@@ -6,11 +6,14 @@ real number will do unless the example says otherwise.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import oracles
+import pytest
 import torch
 from torch import Tensor
 from torch.distributions import constraints
@@ -49,18 +52,29 @@ class Example:
 
     call: Callable[..., Any]
     operands: Mapping[str, Sampler] = field(default_factory=dict)  # where not any real number will do
+    keywords: Mapping[str, Any] = field(default_factory=lambda: {"event_ndim": 1})  # of one event, [D]
+    truth: Callable[..., Any] | None = None  # of a likelihood: its elements in mpmath
 
 
 EXAMPLES = {
-    "rsample": Example(lambda mean, scale, **k: fastvae.rsample(mean, scale, seed=3, **k)),
+    "rsample": Example(lambda mean, scale, **k: fastvae.rsample(mean, scale, seed=3, **k), keywords={}),
     "kl_standard_normal": Example(fastvae.kl_standard_normal),
     "kl_normal": Example(fastvae.kl_normal),
     "rsample_kl": Example(lambda mean, scale, **k: fastvae.rsample_kl(mean, scale, seed=3, **k)),
-    "bernoulli_log_prob": Example(fastvae.bernoulli_log_prob),
-    "gaussian_log_prob": Example(fastvae.gaussian_log_prob),
+    "bernoulli_log_prob": Example(fastvae.bernoulli_log_prob, truth=oracles.bernoulli_log_prob),
+    "gaussian_log_prob": Example(fastvae.gaussian_log_prob, truth=oracles.gaussian_log_prob),
     "elbo": Example(
-        lambda log_px, kl, beta, **k: tuple(fastvae.elbo(log_px, kl, beta, **k)), {"beta": lambda _: torch.rand(())}
+        lambda log_px, kl, beta, **k: tuple(fastvae.elbo(log_px, kl, beta, **k)),
+        operands={"beta": lambda shape: torch.rand(())},
+        keywords={},
     ),
+}
+
+# From any real numbers, smoothly: what is differentiated in x must not leave the support.
+INTO_SUPPORT: dict[constraints.Constraint, Callable[[Tensor], Tensor]] = {
+    constraints.unit_interval: torch.sigmoid,
+    constraints.real: lambda x: x,
+    constraints.nonnegative_integer: torch.exp,
 }
 
 LIKELIHOODS = {name: operator for name, operator in OPERATORS.items() if isinstance(operator, Likelihood)}
@@ -76,6 +90,24 @@ def operand(operator: Operator, name: str, shape: tuple[int, ...]) -> Tensor:
 
 def operands(operator: Operator, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
     return [operand(operator, name, shape).to(dtype) for name in operator.operands]
+
+
+def of_events(name: str, *reals: Tensor) -> Tensor:
+    """The first result of an operator's example as a function of real tensors [*batch, D], each an operand or more."""
+    operator, example = OPERATORS[name], EXAMPLES[name]
+    found = list(itertools.islice(itertools.cycle(reals), len(operator.operands)))
+    if isinstance(operator, Likelihood):
+        found[0] = INTO_SUPPORT[operator.support](found[0])
+    if "beta" in operator.operands:
+        found[-1] = found[-1].sum().sigmoid()
+    result = example.call(*found, **example.keywords)
+    return result[0] if isinstance(result, tuple) else result
+
+
+def skip_without_kernel(name: str, backend: str) -> None:
+    device_type = torch.get_default_device().type
+    if not fastvae.backends.has_kernel(backend, name, device_type):
+        pytest.skip(f"backend {backend} has no kernel for {name} on {device_type}")
 
 
 def arguments(operator: Operator, given: Mapping[str, Any]) -> tuple[Any, ...]:

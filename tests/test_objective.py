@@ -177,6 +177,7 @@ def linear_vae(request):
     return estimator, LinearGaussian(*parameters)
 
 
+@pytest.mark.not_interpreted
 def test_the_elbo_of_a_linear_vae_is_its_likelihood(linear_vae, digits):
     estimator, model = linear_vae
     assert (model.cov - model.cov.diagonal().diag()).abs().max() < 1e-14, "the posterior is diagonal"
@@ -185,6 +186,7 @@ def test_the_elbo_of_a_linear_vae_is_its_likelihood(linear_vae, digits):
     assert model.elbo().item() == pytest.approx(estimator.score(digits), rel=1e-11)
 
 
+@pytest.mark.not_interpreted
 def test_every_importance_weight_of_a_linear_vae_is_its_likelihood(linear_vae):
     _, model = linear_vae
     log_weights = model.log_weights(samples=5).cpu().numpy()
@@ -194,6 +196,7 @@ def test_every_importance_weight_of_a_linear_vae_is_its_likelihood(linear_vae):
         np.testing.assert_allclose(bound, model.log_marginal(), rtol=1e-11)
 
 
+@pytest.mark.not_interpreted
 def test_the_elbo_falls_below_the_likelihood_by_the_posterior_gap(linear_vae):
     _, model = linear_vae
     exact = model.elbo()
@@ -203,6 +206,7 @@ def test_the_elbo_falls_below_the_likelihood_by_the_posterior_gap(linear_vae):
     assert (exact - model.elbo()).item() == pytest.approx(gap.item(), rel=1e-9)
 
 
+@pytest.mark.not_interpreted
 def test_sticking_the_landing_has_no_noise_at_the_exact_posterior(linear_vae):
     """Roeder et al. 2017: with q's density detached, the encoder's gradient is zero sample by sample."""
     _, model = linear_vae

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+import examples
 import fastvae
-from fastvae.ops import OPERATORS, Likelihood
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -156,14 +156,12 @@ def test_the_optimal_variance_reduces_too():
     torch.testing.assert_close(fastvae.gaussian_log_prob(x, mean, "optimal", reduction="mean"), each.mean())
 
 
-@pytest.mark.parametrize(
-    "operator", [o for o in OPERATORS.values() if isinstance(o, Likelihood)], ids=lambda operator: operator.name
-)
-def test_opcheck(operator):
-    operands = [torch.rand(FULL) for _ in range(len(operator.operands))]
-    constants = [2, 1.0] if len(operands) == 2 else [2, 1.0, True, "log_var", 0.0, -float("inf"), float("inf")]
-    needs = [False] + [True] * (len(operands) - 1)
-    torch.library.opcheck(operator.one_pass.call, (*operands, None, *constants, 0.5, needs))
+@pytest.mark.parametrize("name", examples.LIKELIHOODS)
+def test_opcheck(name, backend):
+    examples.skip_without_kernel(name, backend)
+    operator = examples.LIKELIHOODS[name]
+    for given in examples.variants(operator):
+        torch.library.opcheck(operator.one_pass.call, examples.contract_arguments(operator, operator.one_pass, given))
 
 
 def test_unknown_reduction():

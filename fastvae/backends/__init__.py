@@ -1,8 +1,8 @@
 """Who computes an operator: one backend serves each type of device, chosen once, overridable.
 
 `native` is the compiled library of a device, `triton` compiles its kernels for the GPU at hand when they are first
-called, `reference` is plain torch and serves any device and any operator that nothing faster serves, saying so. Naming a
-backend, by `use` or by the environment variable FASTVAE_BACKEND, demands it: where it cannot serve, that is an error,
+called, `reference` is plain torch and serves any device and any operator that nothing faster serves, saying so. Naming
+a backend, by `use` or by the environment variable FASTVAE_BACKEND, demands it: where it cannot serve, that is an error,
 never a quiet change of backend.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +20,8 @@ class ScaleAs(NamedTuple):
     read: Callable[[Tensor, float], tuple[Tensor, Tensor | None]]  # (s, scale_eps) -> v and dv/ds, None where v is s
     log_std: Callable[[Tensor], Tensor]
     std: Callable[[Tensor], Tensor]
-    d_log_std: Callable[[Tensor, Tensor | None], Tensor]
-    d_std: Callable[[Tensor, Tensor | None], Tensor]
+    d_log_std: Callable[[Tensor, Any], Tensor]
+    d_std: Callable[[Tensor, Any], Tensor]
     bound: Callable[[float], float]  # a bound on the log-variance as one on v
     logarithmic: bool
 

@@ -19,13 +19,13 @@ def floored(
     """kl is elementwise and unweighted for "latent", else [batch] and weighted; `shape` is the elements'."""
     if over == "latent":
         return _floored_latents(kl, weight, event_ndim, free_bits)
-    floor, present = free_bits, None
-    if weight is not None:
-        present = (weight != 0).expand(shape)
-        present = present.flatten(-event_ndim).any(-1) if event_ndim else present
-        floor = torch.where(present, free_bits, 0.0).to(kl.dtype)
+    if weight is None:
+        level = kl if over == "sample" else _batch_mean(kl, None, 0)
+        return torch.where(level <= free_bits, free_bits, kl)
+    present = (weight != 0).expand(shape)
+    present = present.flatten(-event_ndim).any(-1) if event_ndim else present
     level = kl if over == "sample" else _batch_mean(kl, present, 0)
-    return torch.where(level <= free_bits, floor, kl)
+    return torch.where(level <= free_bits, torch.where(present, free_bits, 0.0).to(kl.dtype), kl)
 
 
 def _floored_latents(kl: Tensor, weight: Tensor | None, event_ndim: int, free_bits: float) -> Tensor:

@@ -174,7 +174,8 @@ def _reduced(
     factor = _factor(batch_shape(shape, event_ndim), reduction)
     if may_need_grad(weight):
         return factor * _unreduced(likelihood, operands, weight, len(shape), constants)
-    return likelihood.total(factor, *operands, weight, len(shape), *constants)
+    total: Tensor = likelihood.total(factor, *operands, weight, len(shape), *constants)
+    return total
 
 
 def _unreduced(
@@ -185,7 +186,8 @@ def _unreduced(
     constants: tuple[float | str, ...],
 ) -> Tensor:
     if weight is None:
-        return likelihood.apply(*operands, None, event_ndim, *constants)
+        log_prob: Tensor = likelihood.apply(*operands, None, event_ndim, *constants)
+        return log_prob
     return summed(lambda w, ndim: likelihood.apply(*operands, w, ndim, *constants), weight, event_ndim)
 
 

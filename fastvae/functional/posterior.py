@@ -190,7 +190,8 @@ def rsample_kl(
         operands = (mean, log_var)
         return z, _kl(KL_STANDARD_NORMAL, operands, weight, event_ndim, free_bits, free_bits_over, scale)
     if free_bits == 0 or free_bits_over == "element":
-        return RSAMPLE_KL.apply(mean, log_var, key, eps, event_ndim, free_bits, *scale)
+        z, kl = RSAMPLE_KL.apply(mean, log_var, key, eps, event_ndim, free_bits, *scale)
+        return z, kl
     z, kl = RSAMPLE_KL.apply(mean, log_var, key, eps, 0 if free_bits_over == "latent" else event_ndim, 0.0, *scale)
     return z, floored(kl, None, shape, event_ndim, free_bits, free_bits_over)
 
@@ -199,7 +200,8 @@ def _rsample(
     mean: Tensor, log_var: Tensor, seed: Tensor | None, eps: Tensor | None, count: int, scale: Sequence[Any]
 ) -> Tensor:
     sample = RSAMPLE.formula.forward if may_need_grad(eps) else RSAMPLE.apply
-    return sample(mean, log_var, seed, eps, count, *scale)
+    z: Tensor = sample(mean, log_var, seed, eps, count, *scale)
+    return z
 
 
 def _seed(
@@ -221,7 +223,8 @@ def _kl(
     scale: Sequence[Any],
 ) -> Tensor:
     if free_bits == 0 and weight is None:
-        return operator.apply(*operands, None, event_ndim, 0.0, *scale)
+        kl: Tensor = operator.apply(*operands, None, event_ndim, 0.0, *scale)
+        return kl
     if over == "element" or free_bits == 0:
         return summed(lambda w, ndim: operator.apply(*operands, w, ndim, free_bits, *scale), weight, event_ndim)
     if over == "latent":

@@ -1,4 +1,4 @@
-"""What every operator follows from: one declaration, from which its schemas, fakes, gradients and vmap rules are read."""
+"""One declaration of an operator, from which its schemas, fakes, gradients and vmap rules follow."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Operator:
     - `event_ndim`: how many trailing dimensions are summed in the other outputs. Without it nothing is.
     - `averaged`: whether they are averaged over the event instead.
 
-    Every other tensor is an operand, and gets a gradient unless `differentiable` names fewer, the last ones. `value` and
-    `gradient` are the formula, element by element: they take operands, noise, and by name the remaining constants.
+    Every other tensor is an operand, and gets a gradient unless `differentiable` names fewer, the last ones. `value`
+    and `gradient` are the formula, element by element: they take operands, noise, and by name the remaining constants.
 
     `apply` is the operator as autograd, torch.func and torch.compile differentiate it.
     """
@@ -120,9 +120,9 @@ class Operator:
         shaped, event_ndim = self.shaped(given), given.get("event_ndim", 0)
         shape, dtype = broadcast_shape(*shaped), accumulate_dtype(*shaped)
         wanted = zip(self.differentiable, given["needs"], strict=True)
+        nothing = given[self.operands[0]]
         return tuple(
-            empty_grad(given[name], shape, event_ndim, dtype) if need else shaped[0].new_empty(0)
-            for name, need in wanted
+            empty_grad(given[name], shape, event_ndim, dtype) if need else nothing.new_empty(0) for name, need in wanted
         )
 
 
