@@ -7,8 +7,9 @@ TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 NATIVE := CMakeLists.txt $(shell find kernels -type f)
 SOURCES := $(shell find kernels tests examples -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 STAMP := $(VENV)/.installed
+EDITABLE := -C cmake.define.FASTVAE_WERROR=ON -C cmake.define.FASTVAE_NATIVE=ON -C cmake.define.FASTVAE_CUDA=OFF --editable
 
-.PHONY: install demo test bench gpu-check lint format clean
+.PHONY: install build demo test bench gpu-check lint format clean
 
 install: $(STAMP)
 
@@ -17,8 +18,13 @@ install: $(STAMP)
 $(STAMP): pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH) "scikit-build-core>=0.11" cmake ninja
-	$(BIN)/python -m pip install --quiet --no-build-isolation -C cmake.define.FASTVAE_WERROR=ON -C cmake.define.FASTVAE_NATIVE=ON -C cmake.define.FASTVAE_CUDA=OFF --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation $(EDITABLE) ".[dev]"
 	touch $@
+
+# The native library again, with what it needs already there: compiles what has changed.
+build:
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(EDITABLE) .
+	touch $(STAMP)
 
 demo: install
 	$(BIN)/fastvae demo

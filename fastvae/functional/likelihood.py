@@ -18,6 +18,8 @@ from ._arguments import Clamp, Reduction
 from ._documents import documented
 from ._weights import may_need_grad, summed
 
+__all__ = ["bernoulli_log_prob", "gaussian_log_prob"]
+
 
 @documented
 def bernoulli_log_prob(
@@ -46,10 +48,7 @@ def bernoulli_log_prob(
     Reference:
         Kingma & Welling 2014, "Auto-encoding variational Bayes", appendix C.1.
     """
-    shape = arguments.operands_shape(("x", "logits"), x, logits)
-    constants = (_x_scale(BERNOULLI_LOG_PROB, x, x_scale),)
-    event_ndim, weight = _checked(shape, x.device, event_ndim, reduction, mask, weight)
-    return _reduced(BERNOULLI_LOG_PROB, (x, logits), weight, event_ndim, constants, shape, reduction)
+    return _log_prob(BERNOULLI_LOG_PROB, (x, logits), event_ndim, reduction, mask, weight, x_scale)
 
 
 @documented
@@ -145,6 +144,23 @@ def _x_scale(likelihood: Likelihood, x: Tensor, x_scale: float | None) -> float:
         return likelihood.x_scale.get(x.dtype, 1.0)
     arguments.check_number("x_scale", x_scale)
     return x_scale
+
+
+def _log_prob(
+    likelihood: Likelihood,
+    operands: tuple[Tensor, ...],
+    event_ndim: int | None,
+    reduction: Reduction,
+    mask: Tensor | None,
+    weight: Tensor | None,
+    x_scale: float | None,
+    *constants: float,
+) -> Tensor:
+    """A likelihood whose operands users know by the schema's names; the constants are those behind x_scale."""
+    shape, x = arguments.operands_shape(likelihood.operands, *operands), operands[0]
+    scale = _x_scale(likelihood, x, x_scale)
+    event_ndim, weight = _checked(shape, x.device, event_ndim, reduction, mask, weight)
+    return _reduced(likelihood, operands, weight, event_ndim, (scale, *constants), shape, reduction)
 
 
 def _checked(

@@ -13,6 +13,8 @@ from . import _arguments as arguments
 from ._arguments import Reduction
 from ._documents import documented
 
+__all__ = ["ElboTerms", "elbo"]
+
 
 class ElboTerms(NamedTuple):
     """What `elbo` returns, all reduced alike, in nats; `elbo` is the bound itself whatever beta."""

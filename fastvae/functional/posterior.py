@@ -18,6 +18,8 @@ from ._documents import documented
 from ._free_bits import floored
 from ._weights import may_need_grad, summed
 
+__all__ = ["kl_normal", "kl_standard_normal", "rsample", "rsample_kl"]
+
 
 @documented
 def rsample(
