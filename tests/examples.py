@@ -104,10 +104,16 @@ def of_events(name: str, *reals: Tensor) -> Tensor:
     return result[0] if isinstance(result, tuple) else result
 
 
-def skip_without_kernel(name: str, backend: str) -> None:
+def served(backend: str, kind: type[Operator] = Operator) -> list[Any]:
+    """The operators for which the backend has kernels on the device that tensors are made on."""
     device_type = torch.get_default_device().type
-    if not fastvae.backends.has_kernel(backend, name, device_type):
-        pytest.skip(f"backend {backend} has no kernel for {name} on {device_type}")
+    found = [o for o in OPERATORS.values() if isinstance(o, kind)]
+    return [o for o in found if fastvae.backends.has_kernel(backend, o.name, device_type)]
+
+
+def skip_without_kernel(name: str, backend: str) -> None:
+    if OPERATORS[name] not in served(backend):
+        pytest.skip(f"backend {backend} has no kernel for {name} on {torch.get_default_device().type}")
 
 
 def arguments(operator: Operator, given: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import re
 
@@ -10,8 +12,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import examples
 import fastvae
 from fastvae import backends
+from fastvae.ops import OPERATORS
 
 M, L = torch.randn(4, 6), torch.randn(4, 6)
 X, INT, META = torch.rand(4, 6), torch.ones(4, 6, dtype=torch.int64), torch.empty(4, 6, device="meta")
@@ -77,16 +81,16 @@ WRONG_OPERANDS = [
     (lambda: elbo(ROW, META_ROW), ValueError, "kl is on meta, log_px on cpu"),
 ]
 
-WITH_SCALE = [
-    lambda **k: rsample(M, L, **k),
-    lambda **k: rsample_kl(M, L, **k),
-    lambda **k: kl_standard_normal(M, L, **k),
-    lambda **k: kl_normal(M, L, M, L, **k),
-    lambda **k: gaussian(X, M, L, **k),
-]
-WITH_EVENT = [*WITH_SCALE[1:], lambda **k: bernoulli(X, L, **k)]
-WITH_FREE_BITS = WITH_SCALE[1:4]
-WITH_NOISE = WITH_SCALE[:2]
+
+def having(keyword):
+    """The public functions with this keyword, of operands that are right."""
+    functions = {name: getattr(fastvae, name) for name in OPERATORS}
+    return [
+        functools.partial(function, *examples.operands(OPERATORS[name], (4, 6)))
+        for name, function in functions.items()
+        if keyword in inspect.signature(function).parameters
+    ]
+
 
 SCALE_ERRORS = [
     (
@@ -182,10 +186,10 @@ def with_keywords(calls, errors):
 
 CASES = [
     *WRONG_OPERANDS,
-    *with_keywords(WITH_SCALE, SCALE_ERRORS),
-    *with_keywords(WITH_EVENT, EVENT_ERRORS),
-    *with_keywords(WITH_FREE_BITS, FREE_BITS_ERRORS),
-    *with_keywords(WITH_NOISE, NOISE_ERRORS),
+    *with_keywords(having("scale_as"), SCALE_ERRORS),
+    *with_keywords(having("event_ndim"), EVENT_ERRORS),
+    *with_keywords(having("free_bits"), FREE_BITS_ERRORS),
+    *with_keywords(having("seed"), NOISE_ERRORS),
     *OTHER_ERRORS,
 ]
 

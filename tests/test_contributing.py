@@ -1,16 +1,11 @@
-"""CONTRIBUTING.md does what it says: its tree is the tree, and its likelihood is added, in a copy, by its own recipe."""
+"""CONTRIBUTING.md is right: its tree is the tree, and its recipe, followed in a copy, adds a likelihood."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
-
-import pytest
-import torch
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -146,6 +146,22 @@ def test_wrong_keywords_are_named(likelihood, call, keywords, error):
         call(*leaves(likelihood), **given)
 
 
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_wrong_operands_are_named(likelihood, call, which):
+    operands = examples.operands(likelihood, SHAPE)
+    name = list(inspect.signature(call).parameters)[which % len(operands)]
+    for wrong, error, message in (
+        (None, TypeError, f"{name} must be a tensor, got NoneType"),
+        (operands[which].to(torch.complex64), TypeError, f"{name} must be torch.bfloat16"),
+        (operands[which].to("meta"), ValueError, "one device is wanted"),
+        (torch.zeros(5), ValueError, "does not broadcast with the other operands"),
+    ):
+        given = list(operands)
+        given[which] = wrong
+        with pytest.raises(error, match=message):
+            call(*given)
+
+
 def test_it_is_public_under_its_name(likelihood, call):
     assert getattr(fastvae, likelihood.name) is call
     keywords = inspect.signature(call).parameters

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
+import examples
 import fastvae
+from fastvae.ops import Likelihood
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -39,14 +39,16 @@ def kl_truth(mean, log_var):
     return (mean**2 + log_var.exp() - 1 - log_var) / 2
 
 
-def bernoulli_truth(x, logits):
-    logits = logits.double()
-    return x.double() * logits - torch.logaddexp(logits, torch.zeros((), dtype=torch.float64))
+def likelihood_truth(likelihood, operands):
+    """Elementwise: its formula in float64, which the tests of accuracy hold against mpmath."""
+    constants = {name: examples.CONSTANTS[name] for name in likelihood.formula.constants}
+    return likelihood.formula.value(*(o.double() for o in operands), **constants)
 
 
-def gaussian_truth(x, mean, log_var):
-    mean, log_var = mean.double(), log_var.double()
-    return -((x.double() - mean) ** 2 / log_var.exp() + log_var + math.log(2 * math.pi)) / 2
+def likelihood_operands(likelihood, shape, dtype):
+    """x in float32, parameters in dtype with gradients."""
+    x, *parameters = examples.operands(likelihood, shape)
+    return [x, *(p.to(dtype).requires_grad_() for p in parameters)]
 
 
 def check(value, truth, operands, tolerance):
@@ -71,19 +73,16 @@ def test_odd_sizes(width, dtype, backend):
     slow = backend == "triton" and not torch.cuda.is_available()
     for rows in (3,) if slow and width > 1000 else (1, 2, 3, 7) if width < 5000 else (1, 2):
         mean, log_var = (torch.randn(rows, width).to(dtype).requires_grad_() for _ in range(2))
-        x, tolerance = torch.rand(rows, width), TOLERANCE[dtype]
+        tolerance = TOLERANCE[dtype]
         z, kl = fastvae.rsample_kl(mean, log_var, seed=1)
         assert not z.isnan().any()
         # Sums of terms of order 1, relative 1e-6.
         check(kl, kl_truth(mean, log_var).sum(1), (mean, log_var), tolerance)
         check(fastvae.kl_standard_normal(mean, log_var), kl_truth(mean, log_var).sum(1), (mean, log_var), tolerance)
-        check(fastvae.bernoulli_log_prob(x, mean), bernoulli_truth(x, mean).sum(1), (mean,), tolerance)
-        check(
-            fastvae.gaussian_log_prob(x, mean, log_var),
-            gaussian_truth(x, mean, log_var).sum(1),
-            (mean, log_var),
-            tolerance * 10,
-        )
+        for likelihood in examples.served(backend, Likelihood):
+            operands = likelihood_operands(likelihood, (rows, width), dtype)
+            truth = likelihood_truth(likelihood, operands).sum(1)
+            check(examples.EXAMPLES[likelihood.name].call(*operands), truth, operands[1:], tolerance * 10)
         grads = torch.autograd.grad(z.sum(), (mean, log_var))
         assert torch.equal(grads[0], torch.ones_like(mean))
         eps = (z - mean).double() / (log_var.double() / 2).exp()
@@ -95,7 +94,7 @@ def test_odd_sizes(width, dtype, backend):
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.interpreted(where=lambda width, dtype: width in FEW_WIDTHS.get(dtype, ()))
 @pytest.mark.parametrize("width", WIDTHS[:14])
-def test_odd_sizes_elementwise(width, dtype):
+def test_odd_sizes_elementwise(width, dtype, backend):
     mean, log_var = (torch.randn(3, width).to(dtype).requires_grad_() for _ in range(2))
     x, tolerance = torch.rand(3, width), TOLERANCE[dtype] * 10
     check(fastvae.kl_standard_normal(mean, log_var, event_ndim=0), kl_truth(mean, log_var), (mean, log_var), tolerance)
@@ -105,7 +104,10 @@ def test_odd_sizes_elementwise(width, dtype):
         (mean, log_var),
         tolerance,
     )
-    check(fastvae.bernoulli_log_prob(x, mean, event_ndim=0), bernoulli_truth(x, mean), (mean,), tolerance)
+    for likelihood in examples.served(backend, Likelihood):
+        operands = likelihood_operands(likelihood, (3, width), dtype)
+        value = examples.EXAMPLES[likelihood.name].call(*operands, event_ndim=0)
+        check(value, likelihood_truth(likelihood, operands), operands[1:], tolerance)
     terms = fastvae.elbo(mean, log_var, 0.5, reduction="none")
     assert not any(term.isnan().any() for term in terms)
 
@@ -170,24 +172,29 @@ NAMES = tuple(layouts(torch.zeros(1, 1, 1, 1)))
 @pytest.mark.interpreted(where=lambda dtype: dtype == torch.float32)
 @pytest.mark.parametrize("second", ["same", "contiguous"])
 @pytest.mark.parametrize("name", NAMES)
-def test_strided_operands(name, second, dtype):
-    base = [torch.randn(3, 4, 5, 7).to(dtype) for _ in range(3)]
-    laid = [layouts(t)[name if i == 0 or second == "same" else "contiguous"] for i, t in enumerate(base)]
-    for call, count in (
-        (lambda m, s: fastvae.rsample(m, s, seed=1), 2),
+def test_strided_operands(name, second, dtype, backend):
+    shape, served = (3, 4, 5, 7), examples.served(backend)
+    special = [
         (lambda m, s: fastvae.rsample(m, s, seed=1, num_samples=2), 2),
         (lambda m, s: fastvae.rsample_kl(m, s, seed=1)[1], 2),
-        (fastvae.kl_standard_normal, 2),
         (lambda m, s: fastvae.kl_standard_normal(m, s, event_ndim=0), 2),
-        (lambda m, s: fastvae.kl_standard_normal(m, s, event_ndim=1), 2),
         (lambda m, s, p: fastvae.kl_normal(m, s, p, s), 3),
-        (fastvae.bernoulli_log_prob, 2),
         (lambda x, m, s: fastvae.gaussian_log_prob(x, m, s, event_ndim=2), 3),
-        (fastvae.gaussian_log_prob, 3),
-    ):
-        plain = [t.clone().requires_grad_() for t in base[:count]]
+    ]
+    cases = [(examples.EXAMPLES[o.name].call, examples.operands(o, shape, dtype)) for o in served if o.name != "elbo"]
+    cases += [(call, [torch.randn(shape).to(dtype) for _ in range(count)]) for call, count in special]
+    for function, base in cases:
+        plain = [t.clone().requires_grad_() for t in base]
         # Leaves that keep their strides: a clone would not.
-        strided = [t.detach().requires_grad_() for t in laid[:count]]
+        strided = [
+            layouts(t)[name if i == 0 or second == "same" else "contiguous"].detach().requires_grad_()
+            for i, t in enumerate(base)
+        ]
+
+        def call(*operands, function=function):
+            result = function(*operands)
+            return result[0] if isinstance(result, tuple) else result
+
         value, wanted = call(*strided), call(*plain)
         torch.testing.assert_close(value, wanted, rtol=1e-6, atol=1e-6)
         cotangent = torch.randn_like(wanted)
