@@ -113,3 +113,42 @@ def test_import_needs_no_compiler_and_no_gpu():
     code = f"import sys, fastvae; print([m for m in {heavy} if m in sys.modules])"
     done = python(code, CUDA_VISIBLE_DEVICES="", PATH="")
     assert done.stdout.strip() == "[]", done.stderr
+
+
+FURTHER = """
+import torch, warnings
+from torch.distributions import constraints
+import fastvae
+from fastvae import backends, ops
+
+HALF = ops.Likelihood(
+    "half_log_prob",
+    "Tensor x, Tensor mean",
+    "float x_scale",
+    lambda x, mean, *, x_scale: -(x * x_scale - mean) ** 2 / 2,
+    lambda grad, x, mean, *, x_scale: (-grad * (x * x_scale - mean) * x_scale, grad * (x * x_scale - mean)),
+    constraints.real,
+)
+with backends.use("reference"):
+    backends.register(ops.CONTRACTS)
+    assert backends.serving("cpu") == "reference"
+mean = torch.zeros(2, 3, requires_grad=True)
+for _ in range(2):
+    loss = -HALF.total(0.5, torch.ones(2, 3), mean, None, 2, 1.0)
+    loss.backward()
+print(loss.item(), mean.grad[0, 0].item(), torch.compile(HALF.apply, fullgraph=True, backend="aot_eager")(mean, mean, None, 1, 1.0).tolist())
+try:
+    with backends.use("native"):
+        HALF.apply(mean, mean, None, 1, 1.0)
+except (NotImplementedError, RuntimeError) as error:
+    print(error)
+"""
+
+
+def test_a_formula_and_a_declaration_are_a_working_operator():
+    done = python(FURTHER)
+    loss, *rest = done.stdout.splitlines()
+    assert loss == "1.5 -1.0 [0.0, 0.0]", done.stderr
+    if native.why_not("cpu") is None:
+        assert rest == ["backend 'native' is demanded and has no kernel for half_log_prob"]
+        assert done.stderr.count("plain torch computes half_log_prob on 'cpu' tensors: native has no kernel") == 1

@@ -52,7 +52,7 @@ BACKENDS = {
 
 _DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}  # where a faster backend may stand before the reference
 _demanded: str | None = None
-_contracts: Mapping[str, Contract] = {}
+_contracts: dict[str, Contract] = {}
 _compiled: dict[str, frozenset[str]] = {}  # by type of device: the operators that its library has kernels for
 _undemanded = torch.library.Library("fastvae", "IMPL")
 _override: torch.library.Library | None = None
@@ -92,16 +92,17 @@ def use(name: str) -> Iterator[None]:
 
 
 def register(contracts: Mapping[str, Contract]) -> None:
-    """Give each operator its kernels. Called once, when the operators have been declared."""
-    global _contracts
-    _contracts = contracts
+    """Give each operator its kernels. Called when operators have been declared; again for further ones."""
+    with_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    further = {name: contract for name, contract in contracts.items() if name not in _contracts}
     for device_type, key in _DISPATCH_KEYS.items():
         native.why_not(device_type)  # loads the library, which puts its kernels before those below
-        has = torch._C._dispatch_has_kernel_for_dispatch_key
-        _compiled[device_type] = frozenset(name for name in contracts if has(f"fastvae::{name}", key))
-    for operator in contracts:
+        compiled = {name for name in further if with_kernel(f"fastvae::{name}", key)}
+        _compiled[device_type] = _compiled.get(device_type, frozenset()) | compiled
+    _contracts.update(further)
+    for operator in further:
         _undemanded.impl(operator, _settled_at_call(operator), "CompositeExplicitAutograd")
-    _demand(os.environ.get("FASTVAE_BACKEND") or None)
+    _demand(_demanded or os.environ.get("FASTVAE_BACKEND") or None)
 
 
 def _why_nowhere(backend: Backend) -> str | None:
