@@ -235,3 +235,67 @@ def test_usual_spellings_are_accepted():
     assert kl_standard_normal(parameter, L).requires_grad
     assert elbo(ROW, ROW, 2).loss == elbo(ROW, ROW, 2.0).loss
     assert elbo(ROW.requires_grad_(False), torch.zeros(())).kl == 0
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("name", OPERATORS)
+def test_layouts_that_are_not_strided_are_refused(name):
+    operands = examples.operands(OPERATORS[name], (4, 6))
+    parameters = list(inspect.signature(getattr(fastvae, name)).parameters)
+    for i, operand in enumerate(operands):
+        others = [operand.to_sparse()]
+        if operand.dim() and operand.device.type == "cpu":
+            others.append(operand.to_mkldnn())
+        for other in others:
+            given = [*operands[:i], other, *operands[i + 1 :]]
+            with pytest.raises(TypeError, match=f"{parameters[i]} must be a dense tensor, got the layout torch"):
+                getattr(fastvae, name)(*given)
+
+
+def test_quantised_tensors_are_refused():
+    quantised = torch.quantize_per_tensor(M, 0.1, 0, torch.quint8)
+    with pytest.raises(TypeError, match=f"mean {FLOATING}, got torch.quint8"):
+        rsample(quantised, L)
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.float16, int])
+def test_numpy_scalars_are_numbers(number):
+    one, two = number(1), number(2)
+    for keywords in (
+        {"clamp": (-one, two)},
+        {"scale_as": "softplus", "scale_eps": one},
+        {"free_bits": one},
+        {"event_ndim": np.int64(1)},
+    ):
+        plain = {k: tuple(map(float, v)) if isinstance(v, tuple) else v for k, v in keywords.items()}
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in plain.items()}
+        assert torch.equal(kl_standard_normal(M, L, **keywords), kl_standard_normal(M, L, **plain))
+    assert rsample(M, L, num_samples=np.int64(3)).shape == (3, 4, 6)
+    assert torch.equal(elbo(ROW, ROW, two).loss, elbo(ROW, ROW, 2.0).loss)
+    assert torch.equal(bernoulli(X, L, x_scale=one), bernoulli(X, L))
+    assert torch.equal(gaussian(X, M, two), gaussian(X, M, 2.0))
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("name", OPERATORS)
+def test_more_dimensions_than_are_served_are_named(name, backend):
+    examples.skip_without_kernel(name, backend)
+    function = getattr(fastvae, name)
+    function(*examples.operands(OPERATORS[name], (1, 2, 1, 2, 1, 2, 1, 2)))
+    with pytest.raises(
+        ValueError, match=re.escape("at most 8 dimensions are served, got shape [1, 2, 1, 2, 1, 2, 1, 2, 1]")
+    ):
+        function(*examples.operands(OPERATORS[name], (1, 2, 1, 2, 1, 2, 1, 2, 1)))
+
+
+def test_samples_are_a_dimension_too():
+    eight = torch.zeros(1, 2, 1, 2, 1, 2, 1, 2)
+    with pytest.raises(ValueError, match="the axis of the samples among them"):
+        rsample(eight, eight, num_samples=2)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_reduced_likelihood_is_not_added_to_an_unreduced_kl(reduction):
+    with pytest.raises(ValueError, match=re.escape("log_px is reduced to one number and kl is not, [4]")):
+        elbo(ROW.sum(), ROW, reduction=reduction)

@@ -136,7 +136,8 @@ mean = torch.zeros(2, 3, requires_grad=True)
 for _ in range(2):
     loss = -HALF.total(0.5, torch.ones(2, 3), mean, None, 2, 1.0)
     loss.backward()
-print(loss.item(), mean.grad[0, 0].item(), torch.compile(HALF.apply, fullgraph=True, backend="aot_eager")(mean, mean, None, 1, 1.0).tolist())
+compiled = torch.compile(HALF.apply, fullgraph=True, backend="aot_eager")
+print(loss.item(), mean.grad[0, 0].item(), compiled(mean, mean, None, 1, 1.0).tolist())
 try:
     with backends.use("native"):
         HALF.apply(mean, mean, None, 1, 1.0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeIs  # torch brings it
 
 from ..formulas.scale import SCALE_AS, ScaleName, clamp_bounds
 
@@ -17,6 +19,7 @@ Clamp = tuple[float, float]
 
 FLOATING = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 VALUES = FLOATING | {torch.bool, torch.uint8}
+MAX_NDIM = 8  # of the elements, samples among them: kMaxDims of the compiled libraries
 
 _REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 _FREE_BITS_LEVELS: tuple[FreeBitsOver, ...] = get_args(FreeBitsOver)
@@ -27,14 +30,28 @@ _LOG_VAR: tuple[ScaleName, float, float, float] = ("log_var", 0.0, *_NO_CLAMP)
 def operands_shape(names: tuple[str, ...], *operands: Tensor) -> torch.Size:
     """Broadcast shape of operands on one device; one named x may be bool or uint8, the others are floating."""
     first = operands[0]
-    if isinstance(first, Tensor) and first.dtype in FLOATING:
+    if isinstance(first, Tensor) and first.dtype in FLOATING and first.layout == torch.strided:
         shape, dtype, device = first.shape, first.dtype, first.device
         for other in operands:
-            if not isinstance(other, Tensor) or other.dtype != dtype or other.shape != shape or other.device != device:
+            if (
+                not isinstance(other, Tensor)
+                or other.dtype != dtype
+                or other.shape != shape
+                or other.device != device
+                or other.layout != torch.strided
+            ):
                 break
         else:
-            return shape
-    return _unequal_operands_shape(names, operands)
+            return _checked_ndim(shape)
+    return _checked_ndim(_unequal_operands_shape(names, operands))
+
+
+def _checked_ndim(shape: torch.Size, num_samples: int = 0) -> torch.Size:
+    """`num_samples` > 0 is one more dimension."""
+    if len(shape) + (num_samples > 0) > MAX_NDIM:
+        axis = ", the axis of the samples among them" if num_samples else ""
+        raise ValueError(f"at most {MAX_NDIM} dimensions are served{axis}, got shape {list(shape)}")
+    return shape
 
 
 def _unequal_operands_shape(names: tuple[str, ...], operands: tuple[Tensor, ...]) -> torch.Size:
@@ -54,6 +71,8 @@ def _unequal_operands_shape(names: tuple[str, ...], operands: tuple[Tensor, ...]
 def check_tensor(name: str, value: object, dtypes: frozenset[torch.dtype]) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got the layout {value.layout}")
     if value.dtype not in dtypes:
         raise TypeError(f"{name} must be {_dtype_names(dtypes)}, got {value.dtype}")
 
@@ -68,8 +87,7 @@ def event_dims(event_ndim: int | None, shape: Sequence[int]) -> int:
     ndim = len(shape)
     if event_ndim is None:
         return ndim - 1 if ndim > 0 else 0
-    if not isinstance(event_ndim, int) or isinstance(event_ndim, bool):
-        raise TypeError(f"event_ndim must be an int or None, got {type(event_ndim).__name__}")
+    event_ndim = _integer("event_ndim", event_ndim)
     if not 0 <= event_ndim <= ndim:
         raise ValueError(f"event_ndim must be in [0, {ndim}] for shape {list(shape)}, got {event_ndim}")
     return event_ndim
@@ -83,32 +101,31 @@ def scale_arguments(
         return _LOG_VAR
     if scale_as not in SCALE_AS:
         raise ValueError(f"scale_as must be one of {_quoted(SCALE_AS)}, got {scale_as!r}")
-    check_number("scale_eps", scale_eps)
+    scale_eps = number("scale_eps", scale_eps)
     if scale_eps < 0:
         raise ValueError(f"scale_eps must be at least 0, got {scale_eps}")
     if scale_eps and scale_as != "softplus":
         raise ValueError(f"scale_eps is read by scale_as='softplus' only, got {scale_eps} with {scale_as!r}")
     lo, hi = _NO_CLAMP if clamp is None else clamp_bounds(scale_as, _checked_clamp(clamp))
-    return scale_as, float(scale_eps), lo, hi
+    return scale_as, scale_eps, lo, hi
 
 
 def _checked_clamp(clamp: Clamp) -> Clamp:
     if not isinstance(clamp, (tuple, list)) or len(clamp) != 2:
         raise TypeError(f"clamp must be a pair (lo, hi) or None, got {clamp!r}")
-    lo, hi = clamp
-    check_number("clamp's lo", lo)
-    check_number("clamp's hi", hi)
+    lo, hi = number("clamp's lo", clamp[0]), number("clamp's hi", clamp[1])
     if not lo <= hi:
-        raise ValueError(f"clamp must be (lo, hi) with lo <= hi, got ({lo}, {hi})")
+        raise ValueError(f"clamp must be (lo, hi) with lo <= hi, got ({clamp[0]}, {clamp[1]})")
     return lo, hi
 
 
-def check_free_bits(free_bits: float, over: FreeBitsOver) -> None:
+def check_free_bits(free_bits: float, over: FreeBitsOver) -> float:
     if over not in _FREE_BITS_LEVELS:
         raise ValueError(f"free_bits_over must be one of {_quoted(_FREE_BITS_LEVELS)}, got {over!r}")
-    check_number("free_bits", free_bits)
-    if not free_bits >= 0:
+    nats = number("free_bits", free_bits)
+    if not nats >= 0:
         raise ValueError(f"free_bits must be at least 0 nats, got {free_bits}")
+    return nats
 
 
 def element_weight(
@@ -131,15 +148,24 @@ def _check_weight(name: str, weight: Tensor, shape: Sequence[int], device: torch
         raise ValueError(f"{name} {list(weight.shape)} does not broadcast to the elements' shape {list(shape)}")
 
 
-def check_num_samples(num_samples: int | None) -> int:
+def check_num_samples(num_samples: int | None, shape: torch.Size) -> int:
     """K, or 0 for no sample axis."""
     if num_samples is None:
         return 0
-    if not isinstance(num_samples, int) or isinstance(num_samples, bool):
-        raise TypeError(f"num_samples must be an int or None, got {type(num_samples).__name__}")
+    num_samples = _integer("num_samples", num_samples)
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    _checked_ndim(shape, num_samples)
     return num_samples
+
+
+def _integer(name: str, value: object) -> int:
+    """Also NumPy's; no bool."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int or None, got {type(value).__name__}")
+    return int(value)
 
 
 def check_noise(
@@ -177,9 +203,15 @@ def _check_seed(seed: object) -> None:
         raise TypeError(f"seed must be an int or an int64 tensor, got {type(seed).__name__}")
 
 
-def check_number(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)):
+def is_number(value: object) -> TypeIs[float]:
+    """Also NumPy's."""
+    return isinstance(value, (int, float, numbers.Real))
+
+
+def number(name: str, value: object) -> float:
+    if not is_number(value):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    return value if isinstance(value, float) else float(value)
 
 
 def _broadcast(a: Sequence[int], b: Sequence[int]) -> list[int] | None:

@@ -91,15 +91,15 @@ def gaussian_log_prob(
         keywords = (normalized, x_scale, scale_as, clamp, event_ndim, reduction, mask, weight)
         log_prob = _optimal_log_prob(x, mean, log_var, *keywords)
         return log_prob if reduction == "none" else _factor(log_prob.shape, reduction) * _total(log_prob)
-    if isinstance(log_var, (int, float)):
+    if arguments.is_number(log_var):
         shape = arguments.operands_shape(("x", "mean"), x, mean)
     else:
         shape = arguments.operands_shape(("x", "mean", "log_var"), x, mean, log_var)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
     constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), normalized, *scale)
     event_ndim, weight = _checked(shape, x.device, event_ndim, reduction, mask, weight)
-    if isinstance(log_var, (int, float)):
-        log_var = mean.new_full((), log_var, dtype=accumulate_dtype(x, mean))
+    if arguments.is_number(log_var):
+        log_var = mean.new_full((), float(log_var), dtype=accumulate_dtype(x, mean))
     return _reduced(GAUSSIAN_LOG_PROB, (x, mean, log_var), weight, event_ndim, constants, shape, reduction)
 
 
@@ -142,8 +142,7 @@ def _optimal_log_prob(
 def _x_scale(likelihood: Likelihood, x: Tensor, x_scale: float | None) -> float:
     if x_scale is None:
         return likelihood.x_scale.get(x.dtype, 1.0)
-    arguments.check_number("x_scale", x_scale)
-    return x_scale
+    return arguments.number("x_scale", x_scale)
 
 
 def _log_prob(

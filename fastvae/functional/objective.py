@@ -47,6 +47,8 @@ def elbo(log_px: Tensor, kl: Tensor, beta: float | Tensor = 1.0, *, reduction: R
     """
     arguments.check_reduction(reduction)
     shape = arguments.operands_shape(("log_px", "kl"), log_px, kl)
+    if log_px.dim() == 0 and kl.dim() > 0:
+        raise ValueError(f"log_px is reduced to one number and kl is not, {list(kl.shape)}: reduce both, or neither")
     event_ndim = 0 if reduction == "none" else len(shape)
     beta_tensor, beta_value = _beta(beta, log_px, kl)
     return ElboTerms(*ELBO.apply(log_px, kl, beta_tensor, beta_value, event_ndim, reduction == "mean"))
@@ -60,7 +62,7 @@ def _beta(beta: float | Tensor, log_px: Tensor, kl: Tensor) -> tuple[Tensor | No
             raise ValueError(f"beta must be a float or a 0-d tensor, got shape {list(beta.shape)}")
         arguments.check_same_device("beta", beta, "log_px", log_px.device)
         return beta, 1.0
-    arguments.check_number("beta", beta)
+    beta = arguments.number("beta", beta)
     if torch.compiler.is_compiling():
         # As a tensor, a new value is no new graph.
         return torch.full((), beta, dtype=accumulate_dtype(log_px, kl), device=log_px.device), 1.0

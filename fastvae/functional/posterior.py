@@ -53,7 +53,7 @@ def rsample(
     """
     shape = arguments.operands_shape(("mean", "log_var"), mean, log_var)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
-    count = arguments.check_num_samples(num_samples)
+    count = arguments.check_num_samples(num_samples, shape)
     arguments.check_noise(seed, generator, eps, shape, count, mean.device)
     return _rsample(mean, log_var, _seed(mean, seed, generator, eps), eps, count, scale)
 
@@ -90,7 +90,7 @@ def kl_standard_normal(
     shape = arguments.operands_shape(("mean", "log_var"), mean, log_var)
     event_ndim = arguments.event_dims(event_ndim, shape)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
-    arguments.check_free_bits(free_bits, free_bits_over)
+    free_bits = arguments.check_free_bits(free_bits, free_bits_over)
     weight = arguments.element_weight(mask, weight, shape, mean.device)
     return _kl(KL_STANDARD_NORMAL, (mean, log_var), weight, event_ndim, free_bits, free_bits_over, scale)
 
@@ -135,7 +135,7 @@ def kl_normal(
     shape = arguments.operands_shape(("mean_q", "log_var_q", "mean_p", "log_var_p"), *operands)
     event_ndim = arguments.event_dims(event_ndim, shape)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
-    arguments.check_free_bits(free_bits, free_bits_over)
+    free_bits = arguments.check_free_bits(free_bits, free_bits_over)
     weight = arguments.element_weight(mask, weight, shape, mean_q.device)
     return _kl(KL_NORMAL, operands, weight, event_ndim, free_bits, free_bits_over, scale)
 
@@ -182,8 +182,8 @@ def rsample_kl(
     shape = arguments.operands_shape(("mean", "log_var"), mean, log_var)
     event_ndim = arguments.event_dims(event_ndim, shape)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
-    count = arguments.check_num_samples(num_samples)
-    arguments.check_free_bits(free_bits, free_bits_over)
+    count = arguments.check_num_samples(num_samples, shape)
+    free_bits = arguments.check_free_bits(free_bits, free_bits_over)
     arguments.check_noise(seed, generator, eps, shape, count, mean.device)
     weight = arguments.element_weight(mask, weight, shape, mean.device)
     key = _seed(mean, seed, generator, eps)
