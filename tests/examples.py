@@ -92,7 +92,7 @@ def operands(operator: Operator, shape: tuple[int, ...], dtype: torch.dtype = to
     return [operand(operator, name, shape).to(dtype) for name in operator.operands]
 
 
-def of_events(name: str, *reals: Tensor) -> Tensor:
+def of_events(name: str, *reals: Tensor, **keywords: Any) -> Tensor:
     """The first result of an operator's example as a function of real tensors [*batch, D], each an operand or more."""
     operator, example = OPERATORS[name], EXAMPLES[name]
     found = list(itertools.islice(itertools.cycle(reals), len(operator.operands)))
@@ -100,7 +100,7 @@ def of_events(name: str, *reals: Tensor) -> Tensor:
         found[0] = INTO_SUPPORT[operator.support](found[0])
     if "beta" in operator.operands:
         found[-1] = found[-1].sum().sigmoid()
-    result = example.call(*found, **example.keywords)
+    result = example.call(*found, **example.keywords, **keywords)
     return result[0] if isinstance(result, tuple) else result
 
 

@@ -6,7 +6,8 @@ import functools
 
 import pytest
 import torch
-from torch.func import grad, jacrev, vmap
+from torch.autograd import forward_ad
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 import examples
 import fastvae
@@ -25,6 +26,11 @@ def _fresh_compiler():
 BATCH = 4
 FUNCTIONS = {
     **{name: functools.partial(examples.of_events, name) for name in OPERATORS},
+    **{
+        f"{name}, {reduction}": functools.partial(examples.of_events, name, reduction=reduction)
+        for name in examples.LIKELIHOODS
+        for reduction in ("sum", "mean")
+    },
     "kl_normal of a column": lambda m, s, x: fastvae.kl_normal(m, s, x, s[..., :1], event_ndim=1),
     "rsample_kl, KL": lambda m, s, x: fastvae.rsample_kl(m, s, seed=3, event_ndim=1)[1],
     "rsample of eps": lambda m, s, x: fastvae.rsample(m, s, eps=x),
@@ -38,8 +44,9 @@ FUNCTIONS = {
 
 @pytest.fixture(params=FUNCTIONS)
 def function(request, backend):
-    if request.param in OPERATORS:
-        examples.skip_without_kernel(request.param, backend)
+    name = request.param.split(",")[0]
+    if name in OPERATORS:
+        examples.skip_without_kernel(name, backend)
     return FUNCTIONS[request.param]
 
 
@@ -100,9 +107,9 @@ def test_jacobians_and_hessians(function, operands):
     assert jacobian.shape == (*value.shape, *mean.shape)
     wanted = torch.autograd.functional.jacobian(lambda m: function(m, log_var, x), mean)
     torch.testing.assert_close(jacobian, wanted)
-    hessian = jacrev(jacrev(summed(function)))(*operands)
+    twice = jacrev(jacrev(summed(function)))(*operands)
     wanted = torch.autograd.functional.hessian(lambda m: summed(function)(m, log_var, x), mean)
-    torch.testing.assert_close(hessian, wanted)
+    torch.testing.assert_close(twice, wanted)
 
 
 @pytest.mark.not_interpreted
@@ -130,3 +137,54 @@ def test_vmap_over_seeds():
     mean = torch.zeros(50)
     z = vmap(lambda seed: fastvae.rsample(mean, mean, seed=seed))(seeds)
     assert all(torch.equal(z[i], fastvae.rsample(mean, mean, seed=int(s))) for i, s in enumerate(seeds))
+
+
+@pytest.mark.not_interpreted
+def test_forward_mode_is_reverse_mode(function, operands):
+    mean, *rest = operands
+
+    def of_mean(m):
+        return function(m, *rest)
+
+    jacobian, direction = jacrev(of_mean)(mean), torch.randn_like(mean)
+    tangent = (jacobian * direction).flatten(-mean.dim()).sum(-1)
+    torch.testing.assert_close(jvp(of_mean, (mean,), (direction,))[1], tangent)
+    torch.testing.assert_close(jacfwd(of_mean)(mean), jacobian)
+    with forward_ad.dual_level():
+        dual = of_mean(forward_ad.make_dual(mean, direction))
+        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, tangent)
+    wanted = jacrev(jacrev(summed(of_mean)))(mean)
+    torch.testing.assert_close(hessian(summed(of_mean))(mean), wanted)
+
+
+@pytest.mark.not_interpreted
+def test_batches_of_gradients_are_one_after_the_other(function, operands):
+    mean, *rest = operands
+    leaf = mean.clone().requires_grad_()
+    value = function(leaf, *rest)
+    cotangents = torch.randn(3, *value.shape, dtype=value.dtype)
+    (batch,) = torch.autograd.grad(value, leaf, cotangents, is_grads_batched=True, retain_graph=True)
+    each = [torch.autograd.grad(value, leaf, c, retain_graph=True)[0] for c in cotangents]
+    torch.testing.assert_close(batch, torch.stack(each))
+    for derivative, keywords in (
+        (torch.autograd.functional.jacobian, {}),
+        (torch.autograd.functional.jacobian, {"strategy": "forward-mode"}),
+        (torch.autograd.functional.hessian, {}),
+    ):
+        scalar = summed(function) if derivative is torch.autograd.functional.hessian else function
+        vectorized = derivative(lambda m, f=scalar: f(m, *rest), mean, vectorize=True, **keywords)
+        torch.testing.assert_close(vectorized, derivative(lambda m, f=scalar: f(m, *rest), mean))
+
+
+@pytest.mark.not_interpreted
+@pytest.mark.parametrize("batch", [0, 1])
+def test_vmap_over_nothing_and_over_one(function, operands, batch):
+    mean, *rest = operands
+    value, gradient = function(*operands), grad(lambda m: function(m, *rest).sum())(mean)
+    mapped = mean.expand(batch, *mean.shape)
+    for result, wanted in (
+        (vmap(lambda m: function(m, *rest))(mapped), value),
+        (vmap(grad(lambda m: function(m, *rest).sum()))(mapped), gradient),
+    ):
+        assert result.shape == (batch, *wanted.shape)
+        torch.testing.assert_close(result, wanted.expand(batch, *wanted.shape))

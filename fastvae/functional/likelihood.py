@@ -129,14 +129,16 @@ def _optimal_log_prob(
         return half_squares
     ones = half_squares.new_ones(()) if weight is None else weight.to(half_squares.dtype)
     counts = sum_event(ones.expand(shape), event_ndim)
-    total = _total(counts)
+    # [1], for torch multiplies no mapped number under a vmap over nothing.
+    total, squares = _total(counts).reshape(1), -2 * _total(half_squares).reshape(1)
     nothing = total == 0
-    var = -2 * _total(half_squares) / torch.where(nothing, 1.0, total)
+    var = squares / torch.where(nothing, 1.0, total)
     var = torch.where(nothing, 1.0, var)
     if clamp is not None:
         lo, hi = clamp_bounds("var", clamp)
         var = var.clamp(lo, min(hi, torch.finfo(var.dtype).max))
-    return half_squares / var - counts / 2 * (var.log() + (math.log(2 * math.pi) if normalized else 0.0))
+    log_prob = half_squares / var - counts / 2 * (var.log() + (math.log(2 * math.pi) if normalized else 0.0))
+    return log_prob.reshape(half_squares.shape)
 
 
 def _x_scale(likelihood: Likelihood, x: Tensor, x_scale: float | None) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from .._shapes import sum_to_operand
 
@@ -58,6 +58,8 @@ def differentiable(operator: Operator) -> Callable:
     def call(*args):
         if torch.compiler.is_compiling():
             return traced(*args)
+        if forward_ad._current_level >= 0:
+            return formula(*args)  # plain torch has the derivatives of forward mode
         return Forward.apply(*args) if transformed() else apply(*args)
 
     return call

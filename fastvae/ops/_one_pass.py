@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from .._shapes import accumulate_dtype
 from ..formulas import objective
@@ -71,8 +71,8 @@ def total(operator: Operator, one_pass: Contract) -> Callable:
         def backward(ctx, upstream):
             tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1 + first : 1 + last]
             grads, ctx.grads = ctx.grads, None
-            if grads is None or torch.is_grad_enabled():
-                # A second time, or to be differentiated again: from the operands.
+            if grads is None or torch.is_grad_enabled() or _is_batched(upstream):
+                # A second time, to be differentiated again, or for a batch of upstream gradients: from the operands.
                 results = gradients((upstream * ctx.factor,), tensors, ctx.constants, needs)
             else:
                 for grad, need in zip(grads, needs, strict=True):
@@ -83,16 +83,31 @@ def total(operator: Operator, one_pass: Contract) -> Callable:
 
     def call(factor, *args):
         if not _gains(args[first:last]):
-            return plain(*args) * factor
+            return _times(plain(*args), factor)
         return Total.apply(factor, *args)
 
     return call
+
+
+def _is_batched(upstream: Tensor) -> bool:
+    """Under torch.func.vmap, or one of autograd's own."""
+    return torch._C._are_functorch_transforms_active() or torch._C._functorch.is_legacy_batchedtensor(upstream)
+
+
+def _times(total: Tensor, factor: float) -> Tensor:
+    if factor == 1.0:
+        return total
+    if torch._C._are_functorch_transforms_active():
+        return (total.reshape(1) * factor).reshape(())  # torch multiplies no mapped number where none is mapped
+    return total * factor
 
 
 def _gains(operands: tuple[Tensor, ...]) -> bool:
     """Whether gradients made ahead are worth it: they are wanted, no compiler traces them into one pass of its own, and
     none is float16, which may lose in it what a loss scaled up later would have kept."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or not torch.is_grad_enabled():
+        return False
+    if forward_ad._current_level >= 0:
         return False
     wanted = [t for t in operands if t is not None and t.requires_grad]
     return bool(wanted) and all(t.dtype != torch.float16 for t in wanted)

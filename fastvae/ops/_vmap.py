@@ -16,7 +16,8 @@ def forward_rule(contract: Contract, numbered: bool) -> Callable:
     def rule(info, in_dims, *args):
         if numbered:
             return as_loop(contract.call, info.batch_size, in_dims, args)
-        return as_batch(contract.call, contract.num_tensors, False, info.batch_size, in_dims, args)
+        results = as_batch(contract.call, contract.num_tensors, False, info.batch_size, in_dims, args)
+        return results, _dims(results, True)
 
     return rule
 
@@ -30,7 +31,7 @@ def backward_rule(contract: Contract, num_outputs: int, numbered: bool) -> Calla
             g if g is None else (g.expand(info.batch_size, *g.shape) if d is None else g.movedim(d, 0))
             for g, d in zip(args[:num_outputs], in_dims[:num_outputs], strict=True)
         ]
-        return as_batch(
+        results = as_batch(
             lambda *rest: contract.call(*grads, *rest),
             contract.num_tensors - num_outputs,
             True,
@@ -38,6 +39,8 @@ def backward_rule(contract: Contract, num_outputs: int, numbered: bool) -> Calla
             in_dims[num_outputs:],
             args[num_outputs:],
         )
+        needs = args[-1]  # what is not needed is one empty tensor for all samples
+        return results, _dims(results, *needs)
 
     return rule
 
@@ -52,22 +55,26 @@ def as_batch(call: Callable, num_tensors: int, per_sample: bool, batch_size: int
         _to_front(arg, dim, ndim, per_sample, batch_size) if isinstance(arg, Tensor) and i < num_tensors else arg
         for i, (arg, dim) in enumerate(zip(args, in_dims, strict=True))
     ]
-    return _with_out_dims(call(*fronted))
+    return call(*fronted)
 
 
 def as_loop(call: Callable, batch_size: int, in_dims, args):
     """One call for each sample: what numbers its elements, or is seeded by sample, cannot be merged."""
     results = []
-    for i in range(batch_size):
+    for i in range(max(batch_size, 1)):
         sample = [_select(arg, dim, i) for arg, dim in zip(args, in_dims, strict=True)]
         results.append(call(*sample))
     if isinstance(results[0], Tensor):
-        return torch.stack(results), 0
-    return _with_out_dims(tuple(torch.stack(parts) for parts in zip(*results, strict=True)))
+        return torch.stack(results)[:batch_size], 0
+    stacked = tuple(torch.stack(parts)[:batch_size] for parts in zip(*results, strict=True))
+    return stacked, _dims(stacked, True)
 
 
 def _select(arg, dim, index: int):
-    return arg.select(dim, index) if isinstance(arg, Tensor) and dim is not None else arg
+    """One sample; of none, one that shows the shapes."""
+    if not isinstance(arg, Tensor) or dim is None:
+        return arg
+    return arg.select(dim, index) if arg.shape[dim] else arg.new_zeros(arg.shape[:dim] + arg.shape[dim + 1 :])
 
 
 def _logical_ndim(tensor: Tensor, dim: int | None) -> int:
@@ -83,7 +90,8 @@ def _to_front(tensor: Tensor, dim: int | None, ndim: int, per_sample: bool, batc
     return tensor.reshape(batch_size, *[1] * (ndim - tensor.dim() + 1), *tensor.shape[1:])
 
 
-def _with_out_dims(result):
-    if isinstance(result, Tensor):
-        return result, 0
-    return result, tuple(None if part.dim() == 1 and part.numel() == 0 else 0 for part in result)
+def _dims(results, *mapped: bool):
+    """Where the mapped dimension is in each result, in front; `mapped` is for each, or for all."""
+    if isinstance(results, Tensor):
+        return 0 if mapped[0] else None
+    return tuple(0 if is_mapped else None for is_mapped in (mapped if len(mapped) > 1 else mapped * len(results)))
