@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+import examples
 import fastvae
+from fastvae.ops import OPERATORS
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -142,3 +144,49 @@ def test_meta_tensors_have_shapes():
     assert (z.shape, z.dtype, kl.shape, kl.dtype) == ((3, 4, 6), torch.bfloat16, (4,), torch.float32)
     fastvae.elbo(fastvae.bernoulli_log_prob(mean, z, event_ndim=1), kl).loss.backward()
     assert mean.grad.shape == mean.shape
+
+
+# --- torch.export ---
+
+
+class Exported(torch.nn.Module):
+    def __init__(self, name, **keywords):
+        super().__init__()
+        self.name, self.keywords = name, keywords
+
+    def forward(self, *operands):
+        example = examples.EXAMPLES[self.name]
+        return example.call(*operands, **{**example.keywords, **self.keywords})
+
+
+EXPORTED = [(name, {}) for name in OPERATORS]
+EXPORTED += [(name, {"reduction": reduction}) for name in examples.LIKELIHOODS for reduction in ("sum", "mean")]
+
+
+@pytest.mark.not_interpreted
+@pytest.mark.parametrize(("name", "keywords"), EXPORTED)
+def test_every_function_exports_with_a_dynamic_batch(name, keywords, backend, tmp_path):
+    examples.skip_without_kernel(name, backend)
+    module, operands = Exported(name, **keywords), examples.operands(OPERATORS[name], (4, 6))
+    batch = torch.export.Dim("batch")
+    shapes = [{0: batch} if operand.dim() else None for operand in operands]
+    torch.export.save(torch.export.export(module, tuple(operands), dynamic_shapes=(tuple(shapes),)), tmp_path / "exported.pt2")
+    loaded = torch.export.load(tmp_path / "exported.pt2").module()
+    for rows in (4, 9):
+        operands = examples.operands(OPERATORS[name], (rows, 6))
+        torch.testing.assert_close(loaded(*operands), module(*operands))
+
+
+def test_the_terms_of_an_elbo_are_kept_where_torch_keeps_tensors(tmp_path):
+    class Step(torch.nn.Module):
+        def forward(self, log_px, kl):
+            return fastvae.elbo(log_px, kl)
+
+    operands = randn(4), randn(4)
+    torch.export.save(torch.export.export(Step(), operands), tmp_path / "step.pt2")
+    terms = torch.export.load(tmp_path / "step.pt2").module()(*operands)
+    assert isinstance(terms, fastvae.ElboTerms)
+    torch.save(terms, tmp_path / "terms.pt")
+    loaded = torch.load(tmp_path / "terms.pt", weights_only=True)
+    assert isinstance(loaded, fastvae.ElboTerms)
+    assert torch.equal(loaded.loss, terms.loss)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from .._shapes import accumulate_dtype
 from ..ops.objective import ELBO
@@ -23,6 +24,11 @@ class ElboTerms(NamedTuple):
     elbo: Tensor
     log_likelihood: Tensor
     kl: Tensor
+
+
+# So that an exported program and a checkpoint may hold one.
+pytree._register_namedtuple(ElboTerms, serialized_type_name="fastvae.ElboTerms")
+torch.serialization.add_safe_globals([ElboTerms])
 
 
 @documented
