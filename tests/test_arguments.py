@@ -252,6 +252,7 @@ def test_layouts_that_are_not_strided_are_refused(name):
                 getattr(fastvae, name)(*given)
 
 
+@pytest.mark.filterwarnings("ignore:.*quantize.*deprecated:UserWarning")
 def test_quantised_tensors_are_refused():
     quantised = torch.quantize_per_tensor(M, 0.1, 0, torch.quint8)
     with pytest.raises(TypeError, match=f"mean {FLOATING}, got torch.quint8"):

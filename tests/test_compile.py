@@ -170,7 +170,9 @@ def test_every_function_exports_with_a_dynamic_batch(name, keywords, backend, tm
     module, operands = Exported(name, **keywords), examples.operands(OPERATORS[name], (4, 6))
     batch = torch.export.Dim("batch")
     shapes = [{0: batch} if operand.dim() else None for operand in operands]
-    torch.export.save(torch.export.export(module, tuple(operands), dynamic_shapes=(tuple(shapes),)), tmp_path / "exported.pt2")
+    torch.export.save(
+        torch.export.export(module, tuple(operands), dynamic_shapes=(tuple(shapes),)), tmp_path / "exported.pt2"
+    )
     loaded = torch.export.load(tmp_path / "exported.pt2").module()
     for rows in (4, 9):
         operands = examples.operands(OPERATORS[name], (rows, 6))

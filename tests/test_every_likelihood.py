@@ -71,6 +71,18 @@ def test_a_reduction_is_that_of_the_batch(likelihood, call, reduction, upstream)
         torch.testing.assert_close(grad, expected, rtol=2e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize("samples", [1, 3, 11])
+def test_samples_on_a_leading_axis_are_no_event(likelihood, call, samples):
+    """[K, B, D] against [B, D], also where K is 1 or B: nothing is summed over the batch."""
+    x, *parameters = examples.operands(likelihood, SHAPE)
+    many = [p.expand(samples, *SHAPE).clone() for p in parameters]
+    each = call(x, *parameters)
+    assert torch.equal(call(x, *many), each.expand(samples, *each.shape))
+    assert torch.equal(call(x.expand(samples, *SHAPE).clone(), *parameters), each.expand(samples, *each.shape))
+    mean = call(x, *many, reduction="mean")
+    torch.testing.assert_close(mean, each.mean())
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_masked_elements_are_exactly_zero_even_as_nan(likelihood, call, dtype):
     operands, mask = leaves(likelihood, dtype), torch.rand(SHAPE) > 0.4

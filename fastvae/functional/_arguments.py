@@ -82,10 +82,17 @@ def check_same_device(name: str, tensor: Tensor, reference_name: str, device: to
         raise ValueError(f"{name} is on {tensor.device}, {reference_name} on {device}: one device is wanted")
 
 
-def event_dims(event_ndim: int | None, shape: Sequence[int]) -> int:
-    """How many trailing dimensions are summed; None is all but the first."""
+def event_dims(event_ndim: int | None, shape: Sequence[int], *operands: Tensor) -> int:
+    """How many trailing dimensions are summed.
+
+    None is all but the first of the operand with the fewest dimensions, two at least: what one of them has more are
+    samples. `operands` are those that tell, without scales, which may be shared by any dimension.
+    """
     ndim = len(shape)
     if event_ndim is None:
+        for operand in operands:
+            if 2 <= operand.dim() < ndim:
+                ndim = operand.dim()
         return ndim - 1 if ndim > 0 else 0
     event_ndim = _integer("event_ndim", event_ndim)
     if not 0 <= event_ndim <= ndim:

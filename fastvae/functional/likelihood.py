@@ -97,7 +97,7 @@ def gaussian_log_prob(
         shape = arguments.operands_shape(("x", "mean", "log_var"), x, mean, log_var)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
     constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), normalized, *scale)
-    event_ndim, weight = _checked(shape, x.device, event_ndim, reduction, mask, weight)
+    event_ndim, weight = _checked(shape, (x, mean), event_ndim, reduction, mask, weight)
     if arguments.is_number(log_var):
         log_var = mean.new_full((), float(log_var), dtype=accumulate_dtype(x, mean))
     return _reduced(GAUSSIAN_LOG_PROB, (x, mean, log_var), weight, event_ndim, constants, shape, reduction)
@@ -122,7 +122,7 @@ def _optimal_log_prob(
     shape = arguments.operands_shape(("x", "mean"), x, mean)
     arguments.scale_arguments(scale_as, 0.0, clamp)
     constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), False, *arguments.scale_arguments("log_var", 0.0, None))
-    event_ndim, weight = _checked(shape, x.device, event_ndim, reduction, mask, weight)
+    event_ndim, weight = _checked(shape, (x, mean), event_ndim, reduction, mask, weight)
     unit = mean.new_zeros((), dtype=accumulate_dtype(x, mean))
     half_squares = _unreduced(GAUSSIAN_LOG_PROB, (x, mean, unit), weight, event_ndim, constants)
     if half_squares.numel() == 0 or 0 in shape:
@@ -160,13 +160,13 @@ def _log_prob(
     """A likelihood whose operands users know by the schema's names; the constants are those behind x_scale."""
     shape, x = arguments.operands_shape(likelihood.operands, *operands), operands[0]
     scale = _x_scale(likelihood, x, x_scale)
-    event_ndim, weight = _checked(shape, x.device, event_ndim, reduction, mask, weight)
+    event_ndim, weight = _checked(shape, operands, event_ndim, reduction, mask, weight)
     return _reduced(likelihood, operands, weight, event_ndim, (scale, *constants), shape, reduction)
 
 
 def _checked(
     shape: Sequence[int],
-    device: torch.device,
+    operands: tuple[Tensor, ...],
     event_ndim: int | None,
     reduction: Reduction,
     mask: Tensor | None,
@@ -174,7 +174,8 @@ def _checked(
 ) -> tuple[int, Tensor | None]:
     """The keywords that every likelihood has: event_ndim as a number, mask and weight as one."""
     arguments.check_reduction(reduction)
-    return arguments.event_dims(event_ndim, shape), arguments.element_weight(mask, weight, shape, device)
+    event_ndim = arguments.event_dims(event_ndim, shape, *operands)
+    return event_ndim, arguments.element_weight(mask, weight, shape, operands[0].device)
 
 
 def _reduced(

@@ -88,7 +88,7 @@ def kl_standard_normal(
         Kingma & Welling 2014, "Auto-encoding variational Bayes", appendix B.
     """
     shape = arguments.operands_shape(("mean", "log_var"), mean, log_var)
-    event_ndim = arguments.event_dims(event_ndim, shape)
+    event_ndim = arguments.event_dims(event_ndim, shape, mean)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
     free_bits = arguments.check_free_bits(free_bits, free_bits_over)
     weight = arguments.element_weight(mask, weight, shape, mean.device)
@@ -133,7 +133,7 @@ def kl_normal(
     """
     operands = (mean_q, log_var_q, mean_p, log_var_p)
     shape = arguments.operands_shape(("mean_q", "log_var_q", "mean_p", "log_var_p"), *operands)
-    event_ndim = arguments.event_dims(event_ndim, shape)
+    event_ndim = arguments.event_dims(event_ndim, shape, mean_q, mean_p)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
     free_bits = arguments.check_free_bits(free_bits, free_bits_over)
     weight = arguments.element_weight(mask, weight, shape, mean_q.device)
@@ -180,7 +180,7 @@ def rsample_kl(
         Kingma & Welling 2014, "Auto-encoding variational Bayes", eq. 9 and appendix B.
     """
     shape = arguments.operands_shape(("mean", "log_var"), mean, log_var)
-    event_ndim = arguments.event_dims(event_ndim, shape)
+    event_ndim = arguments.event_dims(event_ndim, shape, mean)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
     count = arguments.check_num_samples(num_samples, shape)
     free_bits = arguments.check_free_bits(free_bits, free_bits_over)
