@@ -17,7 +17,7 @@ from statistics import geometric_mean
 from fastvae.files import whole_file
 from fastvae.measure.reports import document, render
 from fastvae.measure.reports.document import FUSED, ReportError
-from fastvae.measure.reports.tables import duration
+from fastvae.measure.reports.tables import duration, table
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"<!-- measured: (?P<path>\S+) -->\n.*?<!-- end of what was measured -->", re.DOTALL)
@@ -117,7 +117,7 @@ def _ratios(cases: Sequence[Result], dtype: str, sizes: Sequence[str]) -> str:
     cells = {(r.operator, r.size): " / ".join(f"{r.ratio(v):.2f}" for v in RIVALS) for r in cases if r.dtype == dtype}
     operators = dict.fromkeys(operator for operator, _ in cells)
     rows = [[f"`{operator}`", *(cells.get((operator, size), "") for size in sizes)] for operator in operators]
-    return _table([DTYPES[dtype], *sizes], rows)
+    return table([DTYPES[dtype], *sizes], rows, "lr", padded=False)
 
 
 def _means(cases: Sequence[Result], dtypes: Sequence[str]) -> str:
@@ -125,7 +125,7 @@ def _means(cases: Sequence[Result], dtypes: Sequence[str]) -> str:
     for dtype in dtypes:
         ratios = [[result.ratio(rival) for result in cases if result.dtype == dtype] for rival in RIVALS]
         rows.append([DTYPES[dtype], *(f"{geometric_mean(found):.2f} ({min(found):.2f})" for found in ratios)])
-    return _table(["geometric mean (minimum)", *RIVALS], rows) if rows else ""
+    return table(["geometric mean (minimum)", *RIVALS], rows, "lr", padded=False) if rows else ""
 
 
 def _training(found: Mapping) -> str:
@@ -136,12 +136,7 @@ def _training(found: Mapping) -> str:
         for entry in entries
         if "elbo_seconds" in (info := entry["extra_info"])
     ]
-    return _table(["training step", "", "step", "of it the ELBO"], rows) if rows else ""
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *("---:" for _ in header[1:])]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows)).replace("|  |", "| |")
+    return table(["training step", "", "step", "of it the ELBO"], rows, "lr", padded=False) if rows else ""
 
 
 def _processor(found: Mapping) -> str:
