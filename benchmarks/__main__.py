@@ -52,9 +52,9 @@ def measure(report: Path, table: Path | None, options: Sequence[str]) -> int:
         if not raw.exists():
             print("benchmarks: nothing was measured", file=sys.stderr)
             return 130 if status == INTERRUPTED else 2
-        found = document.load(raw)
-    parsed = document.parse(found, report.name)
-    _write(report, json.dumps(found, separators=(",", ":"), allow_nan=False).replace('{"group"', '\n{"group"') + "\n")
+        content = document.load(raw)
+    parsed = document.parse(content, report.name)
+    _write(report, json.dumps(content, separators=(",", ":"), allow_nan=False).replace('{"group"', '\n{"group"') + "\n")
     text = render.report(parsed, markdown=True)
     if table is not None:
         _write(table, text)

@@ -16,7 +16,7 @@ from fastvae.measure.reports.document import FUSED
 from . import experiments, training
 from .cases import Case
 from .experiments import Bound, Experiment, FloorExperiment, OperatorExperiment
-from .probes import Gauge, kernels, peak_bytes, told
+from .probes import Gauge, attempt, kernels, peak_bytes
 from .training import TrainingCase, TrainingExperiment
 from .variants import COMPILERS
 from .workload import WrongVariantError
@@ -50,7 +50,7 @@ AnyCase = Case | Bound | TrainingCase
 
 @dataclass(frozen=True)
 class Outcome:
-    """A variant's samples and fields; or, in `wrong`, why it has none, and whether that is a failure: fastvae's is."""
+    """A variant's samples and fields. Where it has none, `wrong` says why; for fastvae's own, that is a `failure`."""
 
     seconds: tuple[float, ...] = ()
     info: Mapping[str, Any] | None = None
@@ -80,7 +80,7 @@ def budget(suite: str, seconds: float | None = None) -> Budget:
 
 
 def estimate(case: AnyCase, names: Sequence[str], first: bool, budget: Budget, device: str) -> float:
-    """Seconds that a case will take; `first` of its work, it waits for the compiler."""
+    """Seconds that a case will take; the first case of its work also waits for the compiler."""
     compiled = sum(map(_is_compiled, names))
     each = (TRAINING_COMPILE_SECONDS if isinstance(case, TrainingCase) else COMPILE_SECONDS)[device]
     return budget.seconds * 1.2 + VARIANT_SECONDS[device] * len(names) + (compiled * each if first else 0.0)
@@ -111,7 +111,7 @@ class Bench:
         return Outcome()
 
     def outcome(self, case: AnyCase, name: str, names: Sequence[str]) -> Outcome:
-        """Of variant `name`; the case's `names` are timed in turns when the first of them is asked for."""
+        """The outcome of variant `name`. The first call for a case measures all of its variants `names`, in turns."""
         if self._measured[0] != str(case):
             self._measured = str(case), self._measure(case, names)
         return self._measured[1][name]
@@ -140,19 +140,20 @@ class Bench:
         except Exception as error:  # a size that this device has no memory for is no end of the others
             return dict.fromkeys(names, Outcome(wrong=f"cannot be set up: {_line(error)}"))
         outcomes: dict[str, Outcome] = {}
-        timed: dict[str, Timed] = {}
+        calls: dict[str, Timed] = {}
         for name in names:
             try:
-                timed[name] = self._timed(experiment.call(name, case), experiment.sets)
+                calls[name] = self._timed(experiment.call(name, case), experiment.sets)
             except Exception as error:  # whatever a compiler or a driver raises, the other variants are measured
                 reason = str(error) if isinstance(error, WrongVariantError) else f"cannot be timed: {_line(error)}"
                 outcomes[name] = Outcome(wrong=reason, failure=experiment.role(name) == FUSED)
-        rounds = self.budget.rounds(sum(found.meter.sample_seconds for found in timed.values())) if timed else 0
-        samples = alternate({name: found.meter for name, found in timed.items()}, range(rounds))
+        meters = {name: timed.meter for name, timed in calls.items()}
+        rounds = self.budget.rounds(sum(meter.sample_seconds for meter in meters.values())) if meters else 0
+        samples = alternate(meters, range(rounds))
         derived = experiment.derived(samples)
-        for name, found in timed.items():
+        for name, timed in calls.items():
             facts = {"role": experiment.role(name), **experiment.info(name, case)}
-            facts |= {**self._probe(found, experiment), **derived.get(name, {})}
+            facts |= {**self._probe(timed, experiment), **derived.get(name, {})}
             outcomes[name] = Outcome(tuple(samples[name]), self._info(case, name, facts, samples[name]))
         return outcomes
 
@@ -173,14 +174,14 @@ class Bench:
             return facts
         spent = self.gauge.spend(meter, meter.calls_made, self.budget.energy_seconds)
         if call.prepare is not None:
-            spent["energy_joules"] = None  # it is that of what is prepared, too
+            spent["energy_joules"] = None  # the samples spent energy on `prepare`, too
         return {
             **facts,
             "input_sets": experiment.sets,
             "cold": experiment.cold,
-            "peak_bytes": told(peak_bytes, call, self.device),
-            "kernels": told(kernels, call, self.device),
-            "launch_seconds": told(launch_seconds, self.cuda, call, experiment.sets),
+            "peak_bytes": attempt(peak_bytes, call, self.device),
+            "kernels": attempt(kernels, call, self.device),
+            "launch_seconds": attempt(launch_seconds, self.cuda, call, experiment.sets),
             **spent,
         }
 

@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    """The time that it will take, before it begins."""
+    """Print how long the run will take, before it begins."""
     config = session.config
     config.stash[_PLAN] = plan = _plan(config, session.items)
     if config.getoption("--benchmark-enable") and not config.getoption("--collect-only") and plan:
@@ -129,14 +129,14 @@ def _outcome(config, bench: Bench, case, name: str):
     bar = config.stash.get(_BAR, None)
     if bar is not None and name == names[0]:
         bar.set_description_str(str(case)[:56])
-    found = bench.outcome(case, name, names)
+    outcome = bench.outcome(case, name, names)
     if bar is not None and name == names[-1]:
         bar.update(min(seconds, bar.total - bar.n))
-    return found
+    return outcome
 
 
 def _wrong(config, benchmark, case, name: str, outcome) -> None:
-    """It has no speed. That of a naive variant is news about the variant; ours is a failure."""
+    """A wrong variant is not timed. A naive one is skipped; one of fastvae's fails its test."""
     line = f"{case} {name}: {outcome.wrong}"
     config.stash[_WRONG].append(line)
     benchmark.skipped = True  # the fixture would complain that it was not used
@@ -146,7 +146,7 @@ def _wrong(config, benchmark, case, name: str, outcome) -> None:
 
 
 def pytest_report_teststatus(report, config):
-    """No dots: the bar tells."""
+    """No dots: the bar shows progress."""
     if report.passed and report.when == "call" and config.getoption("--benchmark-enable"):
         return "passed", "", ""
     return None
@@ -173,7 +173,7 @@ def pytest_benchmark_generate_commit_info(config):
 
 
 def pytest_benchmark_update_json(config, output_json):
-    """What the report holds beside pytest-benchmark's own fields, and what needs all of its entries."""
+    """Adds fastvae's fields to pytest-benchmark's report, and to its entries what depends on all of them."""
     ran = {(e["extra_info"]["case"], e["extra_info"]["variant"]) for e in output_json["benchmarks"]}
     planned = sum(len(names) for names, _ in config.stash[_PLAN].values())
     output_json[document.SCHEMA] = document.VERSION

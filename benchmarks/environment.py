@@ -34,7 +34,7 @@ def accelerator(device: str) -> dict[str, str]:
 
 
 def commit() -> dict[str, str | bool]:
-    """Of fastvae's own checkout, which need not be where the command was run; an installed one has a version only."""
+    """The commit of fastvae's own checkout, wherever the command was run; an installed fastvae has a version only."""
     root = Path(fastvae.__file__).resolve().parent.parent
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top) != root:

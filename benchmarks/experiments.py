@@ -12,13 +12,13 @@ from fastvae.measure.clock import Call
 from fastvae.measure.reports.document import FLOOR
 
 from .cases import Case
-from .probes import saved_bytes, told
+from .probes import attempt, saved_bytes
 from .variants import OWN_GRAPHS, variants
 from .workload import WrongVariantError, as_tuple, verify, workload
 
-QUICK_WITHOUT = ("max-autotune", "probabilities")
-NO_BACKWARD_ALONE = OWN_GRAPHS  # what their forward returns is gone at the next forward
-RECORDING_CALLS = 3  # what they replay later, and not what they do at first, is what is verified
+QUICK_WITHOUT = ("max-autotune", "probabilities")  # variants that the quick suite leaves out
+NO_BACKWARD_ALONE = OWN_GRAPHS  # each forward overwrites what the last one returned: no backward can be run by itself
+RECORDING_CALLS = 3  # before verifying OWN_GRAPHS: their first calls record a graph, and its replays are to be right
 
 
 class Experiment(Protocol):
@@ -28,7 +28,7 @@ class Experiment(Protocol):
     cold: bool
 
     def call(self, name: str, case: Any) -> Call:
-        """Raises WrongVariantError where the variant is not right, at the first call for it."""
+        """The call to time. Verifies the variant the first time and raises WrongVariantError where it is wrong."""
 
     def role(self, name: str) -> str: ...
     def info(self, name: str, case: Any) -> dict[str, Any]: ...
@@ -38,9 +38,8 @@ class Experiment(Protocol):
 
 def operator_names(case: Case, suite: str, device: str) -> list[str]:
     """The variants of a case, fastvae's first."""
-    found = variants(case.operator, device, case.dtype)
     left_out = {*(QUICK_WITHOUT if suite == "quick" else ()), *(NO_BACKWARD_ALONE if _backward(case) else ())}
-    return [name for name in found if name not in left_out]
+    return [name for name in variants(case.operator, device, case.dtype) if name not in left_out]
 
 
 def _backward(case: Case) -> bool:
@@ -49,7 +48,7 @@ def _backward(case: Case) -> bool:
 
 @dataclass
 class OperatorExperiment:
-    """One work: operands and compiled functions, which its directions share."""
+    """The operands and compiled functions that a case's directions share."""
 
     case: Case
     device: str
@@ -91,7 +90,7 @@ class OperatorExperiment:
     def info(self, name: str, case: Case) -> dict[str, Any]:
         function, variant, first = self._functions[name], self.variants[name], self.work.inputs[0]
         with variant.context(self.device):
-            saved = told(saved_bytes, lambda: as_tuple(function(*first.operands, **case.keywords)), first.operands)
+            saved = attempt(saved_bytes, lambda: as_tuple(function(*first.operands, **case.keywords)), first.operands)
         moved = self.work.bytes(case.direction)
         return {**case.info(), "bytes": moved, "saved_bytes": saved}
 

@@ -16,8 +16,11 @@ from fastvae.measure.clock import Call
 COUNTER_SECONDS = 1.0  # a counter of energy that stands still for so long does not count
 
 
-def told(probe: Callable[..., Any], *arguments: Any) -> Any:
-    """What a probe finds; None where it fails, as profilers do without permission: the times are there already."""
+def attempt(probe: Callable[..., Any], *arguments: Any) -> Any:
+    """`probe(*arguments)`, or None and a warning where that raises, as profilers do without permission.
+
+    A case is timed before it is probed: a probe that fails must not cost its times.
+    """
     try:
         return probe(*arguments)
     except Exception as error:
@@ -106,8 +109,10 @@ class Gauge:
         }
 
     def spend(self, sample: Callable[[], object], calls: int, seconds: float) -> dict[str, Any]:
-        """Joules for one call and mean watts over at least `seconds` of `sample`, which makes `calls` calls; the state
-        while it runs. The counter moves some ten times in a second: time begins and ends when it does."""
+        """Joules for one call, mean watts, and the GPU's state, over at least `seconds` of `sample`, of `calls` calls.
+
+        The counter moves some ten times in a second: measuring begins and ends when it does.
+        """
         start, end, samples = self._tick(sample), None, 0
         stop = time.perf_counter() + seconds
         while start is not None and time.perf_counter() < stop:
@@ -122,7 +127,7 @@ class Gauge:
         return {"energy_joules": joules / (samples * calls), "power_watts": joules / (end.time - start.time), **state}
 
     def _tick(self, sample: Callable[[], object]) -> Tick | None:
-        """Samples until the counter moves; None where it does not."""
+        """Take samples until the counter moves; None where it does not."""
         before, begin, samples = self._energy(), time.perf_counter(), 0
         while before is not None and time.perf_counter() - begin < COUNTER_SECONDS:
             sample()

@@ -17,7 +17,7 @@ from statistics import geometric_mean
 from fastvae.files import whole_file
 from fastvae.measure.reports import document, render
 from fastvae.measure.reports.document import FUSED, ReportError
-from fastvae.measure.reports.tables import duration
+from fastvae.measure.reports.tables import duration, table
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"<!-- measured: (?P<path>\S+) -->\n.*?<!-- end of what was measured -->", re.DOTALL)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def generated(text: str) -> str:
     """`text` with every block made anew from the report that its marker names."""
-    return BLOCK.sub(lambda found: _block(found["path"]), text)
+    return BLOCK.sub(lambda block: _block(block["path"]), text)
 
 
 def adopted(text: str, report: Path) -> str:
@@ -67,19 +67,19 @@ def adopted(text: str, report: Path) -> str:
     new, path = document.load(report), report.relative_to(ROOT).as_posix()
     if document.version_of(new) == document.VERSION:
         _write(report.with_suffix(".md"), render.report(document.parse(new, report.name), markdown=True))
-    for found in BLOCK.finditer(text):
-        if _processor(document.load(ROOT / found["path"])) == _processor(new):
-            return text.replace(f"<!-- measured: {found['path']} -->", f"<!-- measured: {path} -->")
+    for block in BLOCK.finditer(text):
+        if _processor(document.load(ROOT / block["path"])) == _processor(new):
+            return text.replace(f"<!-- measured: {block['path']} -->", f"<!-- measured: {path} -->")
     raise ReportError(
         f"README.md has no block from {_processor(new)}: put <!-- measured: {path} --> and "
         "<!-- end of what was measured --> on two lines where its tables belong"
     )
 
 
-def results(found: Mapping) -> list[Result]:
+def results(report: Mapping) -> list[Result]:
     """The complete cases of a report of any version, of plain operands."""
     medians: dict[tuple[str, str, str], dict[str, float]] = {}
-    for entry in found["benchmarks"]:
+    for entry in report["benchmarks"]:
         info = entry["extra_info"]
         if _shown(info):
             key = info["operator"], "x".join(map(str, info["shape"])), info["dtype"]
@@ -97,12 +97,12 @@ def _shown(info: Mapping) -> bool:
 
 
 def _block(path: str) -> str:
-    found = document.load(ROOT / path)
-    cases = results(found)
+    report = document.load(ROOT / path)
+    cases = results(report)
     sizes = [size for size in dict.fromkeys(r.size for r in cases) if _operators_at(cases, size) >= LEAST_OPERATORS]
     dtypes = list(dict.fromkeys(result.dtype for result in cases if result.size in sizes))
     shown = [result for result in cases if result.size in sizes and result.dtype in dtypes]
-    parts = [*(_ratios(shown, dtype, sizes) for dtype in dtypes), _means(shown, dtypes), _training(found)]
+    parts = [*(_ratios(shown, dtype, sizes) for dtype in dtypes), _means(shown, dtypes), _training(report)]
     link = Path(path).with_suffix(".md").as_posix()
     parts.append(f"Times, and everything else that was measured: [{Path(link).name}]({link}).")
     body = "\n\n".join(part for part in parts if part)
@@ -117,35 +117,30 @@ def _ratios(cases: Sequence[Result], dtype: str, sizes: Sequence[str]) -> str:
     cells = {(r.operator, r.size): " / ".join(f"{r.ratio(v):.2f}" for v in RIVALS) for r in cases if r.dtype == dtype}
     operators = dict.fromkeys(operator for operator, _ in cells)
     rows = [[f"`{operator}`", *(cells.get((operator, size), "") for size in sizes)] for operator in operators]
-    return _table([DTYPES[dtype], *sizes], rows)
+    return table([DTYPES[dtype], *sizes], rows, "lr", padded=False)
 
 
 def _means(cases: Sequence[Result], dtypes: Sequence[str]) -> str:
     rows = []
     for dtype in dtypes:
         ratios = [[result.ratio(rival) for result in cases if result.dtype == dtype] for rival in RIVALS]
-        rows.append([DTYPES[dtype], *(f"{geometric_mean(found):.2f} ({min(found):.2f})" for found in ratios)])
-    return _table(["geometric mean (minimum)", *RIVALS], rows) if rows else ""
+        rows.append([DTYPES[dtype], *(f"{geometric_mean(values):.2f} ({min(values):.2f})" for values in ratios)])
+    return table(["geometric mean (minimum)", *RIVALS], rows, "lr", padded=False) if rows else ""
 
 
-def _training(found: Mapping) -> str:
+def _training(report: Mapping) -> str:
     """Steps, and what of them the ELBO takes; the first version measured none."""
-    entries = [entry for entry in found["benchmarks"] if entry["extra_info"].get("kind") == "training"]
+    entries = [entry for entry in report["benchmarks"] if entry["extra_info"].get("kind") == "training"]
     rows = [
         [info["case"], info["variant"], duration(entry["stats"]["median"]), duration(info["elbo_seconds"])]
         for entry in entries
         if "elbo_seconds" in (info := entry["extra_info"])
     ]
-    return _table(["training step", "", "step", "of it the ELBO"], rows) if rows else ""
+    return table(["training step", "", "step", "of it the ELBO"], rows, "lr", padded=False) if rows else ""
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *("---:" for _ in header[1:])]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows)).replace("|  |", "| |")
-
-
-def _processor(found: Mapping) -> str:
-    machine = found["machine_info"]
+def _processor(report: Mapping) -> str:
+    machine = report["machine_info"]
     return machine.get("gpu", machine["cpu"])
 
 

@@ -210,7 +210,7 @@ class TrainingExperiment:
         return step
 
     def _network_step(self, model: Model, network: Callable) -> Callable[[int, Any], object]:
-        """The same step with gradients that cost nothing in the ELBO's place: what no operator can save."""
+        """The same step with given gradients in the ELBO's place: what remains of a step if the ELBO costs nothing."""
         optimizer, batch = _adam(model), self.batch
         mean, log_var = model.encode(batch)
         z = torch.randn(*self.case.task.samples, *mean.shape, device=self.device, requires_grad=True)
@@ -229,11 +229,11 @@ class TrainingExperiment:
         """The mean loss over draws of noise is that of the naive objective in float64; gradients are finite."""
         truth, batch = copy.deepcopy(self.model).double(), self.batch.double()
         with torch.no_grad():
-            wanted = torch.stack([self.case.task.objectives["naive"](truth, batch) for _ in range(CHECKS)])
-        found = torch.stack([objective(model, self.batch).detach().clone() for _ in range(CHECKS)]).double()
-        error = (wanted.var() + found.var()).div(CHECKS).sqrt()
-        difference = abs(float(found.mean() - wanted.mean()))
-        if not difference <= SPREADS * float(error) + 1e-4 * abs(float(wanted.mean())):
+            true_losses = torch.stack([self.case.task.objectives["naive"](truth, batch) for _ in range(CHECKS)])
+        losses = torch.stack([objective(model, self.batch).detach().clone() for _ in range(CHECKS)]).double()
+        error = (true_losses.var() + losses.var()).div(CHECKS).sqrt()
+        difference = abs(float(losses.mean() - true_losses.mean()))
+        if not difference <= SPREADS * float(error) + 1e-4 * abs(float(true_losses.mean())):
             raise WrongVariantError(f"the mean loss is off by {difference:.2e} nats, standard error {error:.1e}")
         objective(model, self.batch).backward()
         if not all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters()):
@@ -253,14 +253,14 @@ class TrainingExperiment:
         }
 
     def derived(self, samples: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
-        """The ELBO's share: the step minus the same network's without one, round by round."""
-        shares = {}
+        """What of a step the ELBO takes: the step minus the same network's without one, round by round."""
+        fields = {}
         for name, seconds in samples.items():
             network = samples.get(f"{NETWORK}, {name.split(', ')[1]}")
             if network is not None and not name.startswith(NETWORK):
                 pairs = zip(seconds, network, strict=True)
-                shares[name] = {"elbo_seconds": median(whole - rest for whole, rest in pairs)}
-        return shares
+                fields[name] = {"elbo_seconds": median(whole - rest for whole, rest in pairs)}
+        return fields
 
 
 def _network(model: Model, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:

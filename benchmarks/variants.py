@@ -17,7 +17,7 @@ Function = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
 F = TypeVar("F", bound=Callable)
 
 # How naive code is run: as it stands, and by torch.compile in the modes that make sense on a device. Modes that record
-# CUDA graphs of their own cannot be recorded in ours, and give their memory away again at the next call.
+# CUDA graphs of their own cannot be recorded in ours, and each call overwrites what the last one returned.
 COMPILERS = {
     "compiled": ("default", ("cpu", "cuda")),
     "reduce-overhead": ("reduce-overhead", ("cuda",)),
@@ -57,8 +57,8 @@ def compiled(function: F, mode: str | None, compiler: str = "inductor") -> F:
     if mode is None:
         return function
     inductor = mode if compiler == "inductor" else None
-    found = cast(F, torch.compile(function, dynamic=False, backend=compiler, mode=inductor))
-    return _stepped(found) if mode in OWN_GRAPHS else found
+    result = cast(F, torch.compile(function, dynamic=False, backend=compiler, mode=inductor))
+    return _stepped(result) if mode in OWN_GRAPHS else result
 
 
 _VARIANTS: dict[str, list[Variant]] = {}
@@ -100,12 +100,12 @@ def fused(operator: str, manner: str | None = None) -> Callable[[F], F]:
 
 def variants(operator: str, device: str, dtype: str = "fp32") -> dict[str, Variant]:
     """Those that can run here, fastvae's first."""
-    found = [v for v in _registered()[operator] if device in v.devices and dtype in v.dtypes and _serves(v, device)]
-    return {v.name: v for v in sorted(found, key=lambda v: v.role != FUSED)}
+    runnable = [v for v in _registered()[operator] if device in v.devices and dtype in v.dtypes and _serves(v, device)]
+    return {v.name: v for v in sorted(runnable, key=lambda v: v.role != FUSED)}
 
 
 def specification(operator: str) -> Function:
-    """fastvae's function, which also takes `eps=`: on the reference backend in float64 it is what is right."""
+    """fastvae's function, which also takes `eps=`. On the reference backend in float64 it gives the right results."""
     return next(v.function for v in _registered()[operator] if v.role == FUSED)
 
 

@@ -119,25 +119,25 @@ def _compare(options: argparse.Namespace) -> int:
     from .measure.reports import compare, document, render
 
     _check_plots(options)
-    found = compare.compare(document.read(options.before), document.read(options.after))
-    print(render.comparison(found, options.fail_above, options.markdown), end="")
+    comparison = compare.compare(document.read(options.before), document.read(options.after))
+    print(render.comparison(comparison, options.fail_above, options.markdown), end="")
     if options.plots is not None:
         from .measure.reports import plots
 
-        _written(plots.of_comparison(found, options.plots))
-    return 1 if options.fail_above is not None and found.slower_than(options.fail_above) else 0
+        _written(plots.of_comparison(comparison, options.plots))
+    return 1 if options.fail_above is not None and comparison.slower_than(options.fail_above) else 0
 
 
 def _report(options: argparse.Namespace) -> int:
     from .measure.reports import document, render
 
     _check_plots(options)
-    found = document.read(options.report)
-    print(render.report(found, options.markdown), end="")
+    report = document.read(options.report)
+    print(render.report(report, options.markdown), end="")
     if options.plots is not None:
         from .measure.reports import plots
 
-        _written(plots.of_report(found, options.plots))
+        _written(plots.of_report(report, options.plots))
     return 0
 
 

@@ -30,9 +30,9 @@ def report(seed, noise=0.015, rounds=36, slowed=None, machine=MACHINE, operators
     for operator in operators:
         for shape in SIZES:
             case = f"{operator} {'x'.join(map(str, shape))} fp32 forward+backward"
-            beside = np.exp(noise * random.standard_normal())
+            case_factor = np.exp(noise * random.standard_normal())
             for variant, role in VARIANTS.items():
-                base = 1e-5 * (1 + zlib.crc32(f"{case} {variant}".encode()) % 1000) * beside
+                base = 1e-5 * (1 + zlib.crc32(f"{case} {variant}".encode()) % 1000) * case_factor
                 base *= (slowed or {}).get((operator, variant), 1.0)
                 benchmarks.append(entry(case, operator, shape, variant, role, samples(random, base, noise, rounds)))
     benchmarks.append(entry("floor copy", "copy", [1], "copy", "floor", samples(random, 1e-3, noise, rounds), "floor"))
@@ -65,6 +65,6 @@ def wrap(benchmarks, machine=MACHINE):
     }
 
 
-def write(path, found):
-    path.write_text(json.dumps(found), encoding="utf-8")
+def write(path, content):
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path

@@ -192,7 +192,7 @@ def test_memory_and_kernels_are_absent_on_the_cpu():
 
 def test_a_probe_that_fails_leaves_its_field_out():
     with pytest.warns(UserWarning, match="saved_bytes: no hooks here"):
-        assert probes.told(probes.saved_bytes, failing, ()) is None
+        assert probes.attempt(probes.saved_bytes, failing, ()) is None
 
 
 def failing():

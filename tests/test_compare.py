@@ -18,8 +18,8 @@ from fastvae.measure.reports.statistics import LEAST_FLOOR, STATED_FLOOR, noise_
 RECORDED = max((Path(__file__).parent.parent / "benchmarks" / "reports").glob("*-threads.json"))  # the newest
 
 
-def parsed(found, name="report.json"):
-    return document.parse(found, name)
+def parsed(content, name="report.json"):
+    return document.parse(content, name)
 
 
 def significant(before, after):
@@ -44,8 +44,8 @@ def pair(tmp_path):
 @pytest.mark.parametrize("noise", [0.002, 0.015, 0.06], ids=["quiet", "usual", "disturbed"])
 def test_two_runs_of_one_commit_differ_in_at_most_a_twentieth(noise):
     for seed in range(4):
-        found, cases = significant(made_up.report(2 * seed, noise), made_up.report(2 * seed + 1, noise))
-        assert len(found) <= 0.05 * cases
+        rows, cases = significant(made_up.report(2 * seed, noise), made_up.report(2 * seed + 1, noise))
+        assert len(rows) <= 0.05 * cases
 
 
 def test_halves_of_a_recorded_run_differ_in_at_most_a_twentieth():
@@ -57,19 +57,19 @@ def test_halves_of_a_recorded_run_differ_in_at_most_a_twentieth():
             for half, seconds in zip(halves, (data[: len(data) // 2], data[len(data) // 2 :]), strict=True):
                 about = (info["case"], info["operator"], info["shape"], info["variant"], info["role"])
                 half.append(made_up.entry(*about, seconds))
-    found, cases = significant(*map(made_up.wrap, halves))
+    rows, cases = significant(*map(made_up.wrap, halves))
     assert cases == len(halves[0]) > 100
-    assert len(found) <= 0.05 * cases
+    assert len(rows) <= 0.05 * cases
 
 
 @pytest.mark.parametrize("noise", [0.002, 0.015])
 def test_a_slowed_kernel_is_found(noise):
     slowed = {("rsample_kl", "native"): 1.3}
-    found, cases = significant(made_up.report(1, noise), made_up.report(2, noise, slowed=slowed))
-    hit = [row for row in found if row.after["operator"] == "rsample_kl" and row.after.variant == "native"]
-    assert len(hit) >= len(made_up.SIZES) - 1
-    assert all(row.ratio > 1.15 for row in hit)
-    assert len(found) - len(hit) <= 0.05 * cases
+    rows, cases = significant(made_up.report(1, noise), made_up.report(2, noise, slowed=slowed))
+    hits = [row for row in rows if row.after["operator"] == "rsample_kl" and row.after.variant == "native"]
+    assert len(hits) >= len(made_up.SIZES) - 1
+    assert all(row.ratio > 1.15 for row in hits)
+    assert len(rows) - len(hits) <= 0.05 * cases
 
 
 def test_a_faster_kernel_is_no_failure():
@@ -119,7 +119,7 @@ def test_interval_covers_the_ratio():
 def test_interval_of_drifting_samples_is_wider():
     random = np.random.default_rng(0)
     steady = random.normal(1, 0.02, 64)
-    drifting = np.sort(steady)  # the same samples, in an order that hangs together
+    drifting = np.sort(steady)  # the same samples, each close to its neighbours
     wide, narrow = ratio_interval(drifting, drifting), ratio_interval(steady, steady)
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
@@ -185,9 +185,9 @@ def test_what_is_no_report_is_one_line(command, content, message, pair, tmp_path
 
 
 def test_samples_that_are_no_times_are_damage(pair, tmp_path, capsys):
-    found = made_up.report(1)
-    found["benchmarks"][3]["stats"]["data"][0] = -1.0
-    status, _, err = run(capsys, "compare", pair[0], made_up.write(tmp_path / "bad.json", found))
+    report = made_up.report(1)
+    report["benchmarks"][3]["stats"]["data"][0] = -1.0
+    status, _, err = run(capsys, "compare", pair[0], made_up.write(tmp_path / "bad.json", report))
     assert (status, len(err)) == (2, 1)
     assert "samples that are no times" in err[0]
 
@@ -195,9 +195,9 @@ def test_samples_that_are_no_times_are_damage(pair, tmp_path, capsys):
 def test_no_common_case_is_one_line(tmp_path, capsys):
     a = made_up.report(1, operators=made_up.OPERATORS[:1])
     b = made_up.report(1, operators=made_up.OPERATORS[1:2])
-    for found in (a, b):
-        found["benchmarks"].pop()  # the copy, which every run measures
-    files = [made_up.write(tmp_path / name, found) for name, found in (("a.json", a), ("b.json", b))]
+    for report in (a, b):
+        report["benchmarks"].pop()  # the copy, which every run measures
+    files = [made_up.write(tmp_path / name, report) for name, report in (("a.json", a), ("b.json", b))]
     status, out, err = run(capsys, "compare", *files)
     assert (status, out, len(err)) == (2, "", 1)
     assert "no case in common" in err[0]
@@ -224,14 +224,14 @@ def test_unwritable_plots_are_found_before_any_work(pair, tmp_path, capsys):
 
 
 def test_report_says_everything_but_samples(capsys, tmp_path):
-    found = made_up.report(1)
-    found["wrong"], found["complete"] = ["rsample 2x2 fp32 eager: off"], False
-    first = found["benchmarks"][0]["extra_info"]
+    report = made_up.report(1)
+    report["wrong"], report["complete"] = ["rsample 2x2 fp32 eager: off"], False
+    first = report["benchmarks"][0]["extra_info"]
     first |= {"kernels": 3, "energy_joules": 0.5, "power_watts": 321.0, "throttle_reasons": ["SwPowerCap"]}
     training = {"kind": "training", "elbo_seconds": 1e-4, "case": "MLP", "variant": "naive, eager"}
-    found["benchmarks"].append(made_up.entry("MLP", "", [1], "naive, eager", "naive", [1e-3], "training"))
-    found["benchmarks"][-1]["extra_info"] |= training
-    text = render.report(parsed(found))
+    report["benchmarks"].append(made_up.entry("MLP", "", [1], "naive, eager", "naive", [1e-3], "training"))
+    report["benchmarks"][-1]["extra_info"] |= training
+    text = render.report(parsed(report))
     for wanted in (
         "broken off",
         "eager: off",

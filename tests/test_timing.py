@@ -79,13 +79,13 @@ def test_a_replay_makes_the_call_on_every_input_set(device):
         seen.append(i)
         device.spend(2e-6)
 
-    found = GraphMeter(device, Call(run), sets=5)
+    clock = GraphMeter(device, Call(run), sets=5)
     assert seen[-5:] == [0, 1, 2, 3, 4]
     seen.clear()
-    assert found() == pytest.approx(2e-6)
+    assert clock() == pytest.approx(2e-6)
     assert seen == []  # replayed, not called
-    assert found.replays * 5 * 2e-6 >= SAMPLE_SECONDS
-    assert found.replays >= LEAST_REPLAYS
+    assert clock.replays * 5 * 2e-6 >= SAMPLE_SECONDS
+    assert clock.replays >= LEAST_REPLAYS
 
 
 def test_what_is_prepared_is_replayed_before_and_not_timed(device):
@@ -97,26 +97,26 @@ def test_what_is_prepared_is_replayed_before_and_not_timed(device):
         assert state == f"forward {i}"
         device.spend(3e-4)
 
-    found = GraphMeter(device, Call(run, prepare), sets=2)
+    clock = GraphMeter(device, Call(run, prepare), sets=2)
     device.log.clear()
-    assert found() == pytest.approx(3e-4)
+    assert clock() == pytest.approx(3e-4)
     replays = [line for line in device.log if line.startswith("replay")]
     forward, backward = sorted(set(replays), key=replays.index)
-    assert replays == [forward, backward] * found.replays  # memory is shared: the order of capture, each time
+    assert replays == [forward, backward] * clock.replays  # memory is shared: the order of capture, each time
 
 
 def test_a_sample_begins_with_work_that_is_not_timed(device):
-    found = GraphMeter(device, Call(lambda i, _: device.spend(1e-3)), sets=2)
+    clock = GraphMeter(device, Call(lambda i, _: device.spend(1e-3)), sets=2)
     device.log.clear()
-    found()
-    assert len([line for line in device.log if line.startswith("replay")]) == found.replays + 1
+    clock()
+    assert len([line for line in device.log if line.startswith("replay")]) == clock.replays + 1
     assert device.log[-1] == "synchronize"  # once, after everything was enqueued
     assert device.log.count("synchronize") == 1
 
 
 def test_results_of_a_capture_are_kept(device):
-    found = GraphMeter(device, Call(lambda i, _: device.spend(1e-3) or f"output {i}"), sets=3)
-    assert found._kept == ["output 0", "output 1", "output 2"]
+    clock = GraphMeter(device, Call(lambda i, _: device.spend(1e-3) or f"output {i}"), sets=3)
+    assert clock._kept == ["output 0", "output 1", "output 2"]
 
 
 def test_calls_that_cannot_be_captured_are_launched(device):
@@ -127,9 +127,9 @@ def test_calls_that_cannot_be_captured_are_launched(device):
         seen.append(i)
         device.spend(1e-3)
 
-    found = meter(device, Call(run, captured=False), sets=2)
-    assert isinstance(found, StreamMeter)
-    assert found() == pytest.approx(1e-3)
+    clock = meter(device, Call(run, captured=False), sets=2)
+    assert isinstance(clock, StreamMeter)
+    assert clock() == pytest.approx(1e-3)
     assert set(seen) == {0, 1}
 
 
@@ -181,18 +181,18 @@ def test_wall_meter_fills_a_sample_and_leaves_preparation_out(monkeypatch):
     def spend(seconds):
         now[0] += seconds
 
-    found = WallMeter(Call(lambda i, state: spend(3e-4), lambda i: spend(9e-4)))
-    assert found() == pytest.approx(3e-4)
-    assert found.calls * 3e-4 >= SAMPLE_SECONDS
+    clock = WallMeter(Call(lambda i, state: spend(3e-4), lambda i: spend(9e-4)))
+    assert clock() == pytest.approx(3e-4)
+    assert clock.calls * 3e-4 >= SAMPLE_SECONDS
 
 
 def test_rounds_alternate_in_changing_order():
     order = []
     names = ("a", "b", "c")
     samples = alternate({name: lambda name=name: order.append(name) or 1.0 for name in names}, range(20))
-    assert {name: len(found) for name, found in samples.items()} == dict.fromkeys(names, 20)
+    assert {name: len(seconds) for name, seconds in samples.items()} == dict.fromkeys(names, 20)
     rounds = [tuple(order[i : i + 3]) for i in range(0, 60, 3)]
-    assert all(sorted(found) == ["a", "b", "c"] for found in rounds)
+    assert all(sorted(names_in_turn) == ["a", "b", "c"] for names_in_turn in rounds)
     assert len(set(rounds)) > 1
 
 

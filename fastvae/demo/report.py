@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..measure.reports import tables
 from .evaluate import Agreement, Estimate
 from .steps import StepTime
 
@@ -44,10 +45,7 @@ EXPLANATION = (
 
 def table(results: Sequence[Result]) -> str:
     """Markdown; the ratios say how many times less than the first way's time a way takes."""
-    rows = [_row(result, results[0]) for result in results]
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(_line(cells, widths) for cells in (COLUMNS, rule, *rows))
+    return tables.table(COLUMNS, [_row(result, results[0]) for result in results], "lr")
 
 
 def _row(result: Result, baseline: Result) -> tuple[str, ...]:
@@ -60,11 +58,6 @@ def _row(result: Result, baseline: Result) -> tuple[str, ...]:
         f"{baseline.time.step / result.time.step:.2f}x",
         f"{baseline.time.elbo / result.time.elbo:.2f}x",
     )
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
-    return "| " + " | ".join(padded) + " |"
 
 
 def verdict(agreement: Agreement, noise_runs: int) -> str:

@@ -113,7 +113,7 @@ def _noise_runs(initial: MLPVAE, data: Dataset, settings: Settings) -> list[floa
 
 
 def _time(runners: Sequence[Runner], data: Dataset, settings: Settings) -> dict[str, StepTime]:
-    """Timing goes on training the models: what is wanted of them must have been taken before."""
+    """Timing trains the models further: they must have been evaluated and drawn before."""
     batch = data.train.images[: settings.batch_size]
     steps = {r.way.name: training_step(r.model, r.objective, batch) for r in runners}
     for compiled in {r.way.compiled for r in runners}:
@@ -169,10 +169,10 @@ def _write_figures(runners: Sequence[Runner], data: Dataset, settings: Settings)
     generator = torch.Generator().manual_seed(settings.seed)
     z = torch.randn(72, settings.latent, generator=generator)
     paths = [settings.out / f"{name}.png" for name in ("samples", "reconstructions", "training")]
-    whose = f"{last.way.name}, {settings.epochs} epochs"
-    figures.samples(paths[0], _images(last.model, z, shape), f"Decoded from z ~ N(0, I) ({whose})")
+    caption = f"{last.way.name}, {settings.epochs} epochs"
+    figures.samples(paths[0], _images(last.model, z, shape), f"Decoded from z ~ N(0, I) ({caption})")
     decoded = _images(last.model, last.model.encode(originals)[0], shape)
-    title = f"Test images and their reconstructions from the posterior mean ({whose})"
+    title = f"Test images and their reconstructions from the posterior mean ({caption})"
     figures.reconstructions(paths[1], originals.reshape(shape), decoded, title)
     histories = {runner.way.name: runner.history for runner in runners}
     figures.training(paths[2], histories, "Training on handwritten digits: same initial weights, same batches")

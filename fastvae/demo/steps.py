@@ -26,7 +26,7 @@ class StepTime:
 
 
 def network_step(model: MLPVAE, batch: Tensor, compiled: bool) -> Callable[[], None]:
-    """A step of the same network and optimiser that gets its gradients for nothing, instead of from an ELBO."""
+    """A step of the same network and optimiser with given gradients in the place of an ELBO's."""
     function = torch.compile(network, dynamic=False) if compiled else network
     z = torch.randn(len(batch), model.latent, requires_grad=True)
     grads = [torch.randn(len(batch), size) / len(batch) for size in (model.latent, model.latent, model.pixels)]

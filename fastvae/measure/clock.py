@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-SAMPLE_SECONDS = 2e-3  # a shorter sample would measure the timer's and the scheduler's whims
+SAMPLE_SECONDS = 2e-3  # in a shorter sample the timer and the scheduler would show
 WARM_CALLS = 5
 
 Meter = Callable[[], float]  # takes one sample: seconds for one call
@@ -54,7 +54,7 @@ class WallMeter:
 
 
 def alternate(meters: Mapping[str, Meter], rounds: Iterable[int]) -> dict[str, list[float]]:
-    """A sample of every meter in each round, in an order drawn anew: which ran before is part of what one measures."""
+    """One sample of every meter in each round. The order is drawn anew, since what ran before affects a sample."""
     samples: dict[str, list[float]] = {name: [] for name in meters}
     order, shuffle = list(meters), random.Random(0).shuffle
     with _without_gc():

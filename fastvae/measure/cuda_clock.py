@@ -19,8 +19,8 @@ import torch
 
 from .clock import SAMPLE_SECONDS, Call
 
-L2_MULTIPLE = 3  # input sets together, in L2 caches
-MOST_SETS = 256  # of the smallest cases: they live in the cache wherever they are used
+L2_MULTIPLE = 3  # how many times as large as the L2 cache the input sets are together
+MOST_SETS = 256  # the smallest cases would need more; outside of a benchmark, too, their inputs are in the cache
 WARM_SETS = 3
 LEAST_REPLAYS = 3
 LAUNCH_CALLS, LAUNCH_ROUNDS = 4, 21  # few enough that no queue fills and makes the host wait: it holds 1024 launches
@@ -37,13 +37,13 @@ class Device(Protocol):
     l2_bytes: int
 
     def warm(self, work: Callable[[], object]) -> None:
-        """Run `work` where a capture may follow."""
+        """Run `work` as must be done before it is captured: on a stream of its own."""
 
     def pool(self) -> Any:
-        """Memory that captures share which are replayed in the order in which they were made."""
+        """Memory for several captures to share. They must then be replayed in the order of their capture."""
 
     def capture(self, work: Callable[[], Any], pool: Any) -> tuple[Callable[[], object], Any]:
-        """(what replays `work`, what it returned)"""
+        """Record `work`: a function that replays it, and what `work` returned."""
 
     def event(self) -> Event: ...
     def synchronize(self) -> object: ...
@@ -80,7 +80,7 @@ class CudaDevice:
 
 @dataclass(frozen=True)
 class Rotation:
-    """How many input sets, and whether together they exceed the cache."""
+    """How many input sets there are, and whether together they exceed the cache: `cold`."""
 
     sets: int
     cold: bool
@@ -92,10 +92,10 @@ def rotation(bytes_per_call: int, l2_bytes: int) -> Rotation:
 
 
 class GraphMeter:
-    """Mean over replays, each of which makes the call once on every input set.
+    """Mean over replays of one graph, which makes the call once on every input set.
 
-    Where the call has a part that is not timed (the forward pass, where backward is), that part is a graph of its own,
-    replayed before each: the two share memory as in `torch.cuda.make_graphed_callables`, so their order is fixed.
+    `call.prepare`, which is not timed (the forward pass where backward is timed), becomes a graph of its own that is
+    replayed before each. The two share memory as in `torch.cuda.make_graphed_callables`, so their order is fixed.
     """
 
     def __init__(self, device: Device, call: Call, sets: int) -> None:
@@ -113,7 +113,7 @@ class GraphMeter:
         self.seconds = min(self() for _ in range(2))
         self.replays = max(LEAST_REPLAYS, math.ceil(SAMPLE_SECONDS / (self.seconds * sets)))
         self.sample_seconds = self.seconds * sets * (self.replays + 1)
-        self.calls_made = sets * (self.replays + 1)  # by a sample, the lead included
+        self.calls_made = sets * (self.replays + 1)  # by a sample, with the untimed first replay
 
     def __call__(self) -> float:
         lead = self._prepare or self._replay
@@ -128,9 +128,10 @@ class GraphMeter:
 
 
 class StreamMeter:
-    """Mean over calls that Python launches one after another: for what records graphs itself or stops for the host.
+    """Mean over calls that Python launches one after another, for calls that no graph can record.
 
-    Where launching takes longer than computing, this is what launching takes.
+    They record graphs themselves, or wait for the device. Where launching takes longer than computing, the time is that
+    of launching.
     """
 
     def __init__(self, device: Device, call: Call, sets: int) -> None:
@@ -146,7 +147,7 @@ class StreamMeter:
         call, sets = self.call, self.sets
         with call.context():
             states = [call.state(i % sets) for i in range(self.calls)]
-            call.run(0, call.state(0))  # the lead, as above
+            call.run(0, call.state(0))  # keeps the device busy, as above
 
             def work() -> None:
                 for i in range(self.calls):

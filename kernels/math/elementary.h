@@ -1,10 +1,10 @@
 // Elementary functions: branch-free polynomials in float, so that loops over them vectorise; libm in double.
 //
-// The float coefficients are minimax (Remez) fits; the bound behind each is the fit's largest relative error.
 // NaN and infinity come through as IEEE 754 has them.
 #pragma once
 
 #include "platform.h"
+#include "polynomials.h"
 
 namespace fastvae::FASTVAE_ISA {
 
@@ -54,7 +54,7 @@ FASTVAE_FN Reduced reduce(float t) {
   float shifted = fma(t, kLog2E, kRoundMagic);
   float n = shifted - kRoundMagic;
   float r = fma(n, -kLn2Low, fma(n, -kLn2High, t));
-  float c = polynomial(r, 0.49999994f, 0.166665196f, 0.0416683927f, 0.0083687799f, 0.00138144696f);  // 3.1e-9
+  float c = exp_polynomial(r);
   return {n, r, c, bit_cast<int32_t>(shifted) - bit_cast<int32_t>(kRoundMagic)};
 }
 
@@ -101,8 +101,7 @@ FASTVAE_FN float log_normal(float x) {
   int32_t bits = bit_cast<int32_t>(x) - 0x3f3504f3;  // of sqrt(1/2): the mantissa m lands in [sqrt(1/2), sqrt(2))
   float e = static_cast<float>(bits >> 23);
   float f = bit_cast<float>((bits & 0x007fffff) + 0x3f3504f3) - 1.0f;
-  float p = polynomial(f, 0.333333164f, -0.250008076f, 0.200022861f, -0.166245967f, 0.141812131f, -0.131284028f,
-                       0.128814057f, -0.0786021054f);  // 5.9e-9 of f
+  float p = log_polynomial(f);
   float f2 = f * f;
   return fma(e, kLn2High, fma(e, kLn2Low, fma(f2 * f, p, -0.5f * f2)) + f);
 }
@@ -117,10 +116,7 @@ FASTVAE_FN float log(float x) {
 FASTVAE_FN double log(double x) { return std::log(x); }
 
 // log(1 + y) for y in [0, 1].
-FASTVAE_FN float log1p_unit(float y) {
-  return y * polynomial(y, 1.0f, -0.499999017f, 0.333299637f, -0.249541342f, 0.196759388f, -0.153055921f, 0.106036544f,
-                        -0.0569595285f, 0.0198514592f, -0.00324402470f);  // 4.7e-9
-}
+FASTVAE_FN float log1p_unit(float y) { return y * log1p_polynomial(y); }
 FASTVAE_FN double log1p_unit(double y) { return std::log1p(y); }
 
 // log(1 + e^t) = max(t, 0) + log1p(e^-|t|)

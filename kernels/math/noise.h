@@ -46,8 +46,7 @@ FASTVAE_FN Normals box_muller(uint32_t radius_word, uint32_t angle_word) {
   uint32_t quarter = (angle_word + 0x20000000u) >> 30;
   float f = static_cast<float>(static_cast<int32_t>(angle_word << 2)) * 0x1p-32f;
   float f2 = f * f;
-  float s = f * polynomial(f2, 1.57079637f, -0.64596349f, 0.0796802267f, -0.00460217707f);      // 4.8e-9
-  float c = polynomial(f2, 1.0f, -1.23370051f, 0.253669202f, -0.0208600722f, 0.000903631677f);  // 4.7e-11
+  float s = f * sine_polynomial(f2), c = cosine_polynomial(f2);
   bool swap = quarter & 1;
   float cosine = swap ? s : c, sine = swap ? c : s;
   float cos_radius = (quarter + 1) & 2 ? -radius : radius;

@@ -1,8 +1,7 @@
 """Elementary functions: branch-free polynomials in float32, the compiler's own in float64.
 
-The float32 coefficients are minimax (Remez) fits; the bound behind each is the fit's largest relative error. GPUs have
-faster exponentials and logarithms, whose error is absolute: near 0 and 1, where a KL cancels, they have no digit right.
-NaN and infinity come through as IEEE 754 has them.
+GPUs have faster exponentials and logarithms, whose error is absolute: near 0 and 1, where a KL cancels, they have no
+digit right. NaN and infinity come through as IEEE 754 has them.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import triton
 import triton.language as tl
 
 from . import interpreting
+from .polynomials import EXP, LOG, LOG1P
 
 COMPILED = tl.constexpr(not interpreting())  # the interpreter knows no assembly
 _LOG2_E = tl.constexpr(1.44269504)
@@ -22,11 +22,16 @@ _INFINITY = tl.constexpr(float("inf"))
 _NAN = tl.constexpr(float("nan"))
 
 
+@triton.constexpr_function
+def _degree(coefficients):
+    return len(coefficients) - 1  # of a constant, which has no length in the interpreter
+
+
 @triton.jit
 def polynomial(x, COEFFICIENTS: tl.constexpr):
     """Horner's scheme, coefficients from the constant term up."""
-    p = tl.full(x.shape, COEFFICIENTS[len(COEFFICIENTS) - 1], x.dtype)
-    for i in tl.static_range(len(COEFFICIENTS) - 2, -1, -1):
+    p = tl.full(x.shape, COEFFICIENTS[_degree(COEFFICIENTS)], x.dtype)
+    for i in tl.static_range(_degree(COEFFICIENTS) - 1, -1, -1):
         p = tl.fma(p, x, COEFFICIENTS[i])
     return p
 
@@ -47,7 +52,7 @@ def _reduce(t):
     shifted = tl.fma(t, _LOG2_E, _ROUND_MAGIC)
     n = shifted - _ROUND_MAGIC
     r = tl.fma(n, -_LN2_LOW, tl.fma(n, -_LN2_HIGH, t))
-    c = polynomial(r, (0.49999994, 0.166665196, 0.0416683927, 0.0083687799, 0.00138144696))  # 3.1e-9
+    c = polynomial(r, EXP)
     half = ((shifted.to(tl.int32, bitcast=True) << 23) + (126 << 23)).to(tl.float32, bitcast=True)
     return n, r, c, half
 
@@ -98,9 +103,7 @@ def log_normal(x):
     e = (bits >> 23).to(tl.float32)
     f = ((bits & 0x007FFFFF) + _SQRT_HALF_BITS).to(tl.float32, bitcast=True) - 1.0
     f2 = f * f
-    p = polynomial(
-        f, (0.333333164, -0.250008076, 0.200022861, -0.166245967, 0.141812131, -0.131284028, 0.128814057, -0.0786021054)
-    )
+    p = polynomial(f, LOG)
     return tl.fma(e, _LN2_HIGH, tl.fma(e, _LN2_LOW, tl.fma(f2 * f, p, -0.5 * f2)) + f)
 
 
@@ -123,21 +126,7 @@ def _log1p_unit(y):
         u = 1.0 + y  # Kahan: what rounding u loses divides out again
         return tl.where(u == 1.0, y, tl.log(u) * y / tl.where(u == 1.0, 1.0, u - 1.0))
     else:
-        p = polynomial(
-            y,
-            (
-                0.99999994,
-                -0.49999493,
-                0.33319098,
-                -0.24842982,
-                0.19106007,
-                -0.13663246,
-                0.07822596,
-                -0.02950524,
-                0.00523269,
-            ),
-        )
-        return y * p  # 6.4e-8
+        return y * polynomial(y, LOG1P)
 
 
 @triton.jit

@@ -8,6 +8,7 @@ import triton.language as tl
 from triton.language import target_info
 
 from .elementary import COMPILED, polynomial
+from .polynomials import COSINE, SINE, SQUARED_RADIUS
 
 
 @triton.jit
@@ -23,9 +24,9 @@ def _log2(x):
 def _radius(word):
     """sqrt(-2 log u) of u = word / 2^32 + 2^-33, which is never 0."""
     u = tl.fma(word.to(tl.float32), 2.3283064365386963e-10, 1.1641532182693481e-10)
-    # Near 1, where the hardware's logarithm has an absolute error, by a polynomial in 1 - u, which is exact: 5.3e-7.
+    # Near 1, where the hardware's logarithm has an absolute error, by a polynomial in 1 - u, which is exact.
     v = 1.0 - u
-    square = tl.where(v < 0.03125, v * polynomial(v, (2.0000005, 0.9997135, 0.69083345)), -1.3862943611 * _log2(u))
+    square = tl.where(v < 0.03125, v * polynomial(v, SQUARED_RADIUS), -1.3862943611 * _log2(u))
     return tl.sqrt(square)
 
 
@@ -43,8 +44,8 @@ def _box_muller(radius_word, angle_word):
     quarter = angle_word + 0x20000000
     f = (angle_word << 2).to(tl.int32, bitcast=True).to(tl.float32) * 2.3283064365386963e-10
     f2 = f * f
-    s = f * polynomial(f2, (1.57079637, -0.64596349, 0.0796802267, -0.00460217707))  # 4.8e-9
-    c = polynomial(f2, (1.0, -1.23370051, 0.253669202, -0.0208600722, 0.000903631677))  # 4.7e-11
+    s = f * polynomial(f2, SINE)
+    c = polynomial(f2, COSINE)
     swap = (quarter & 0x40000000) != 0
     cosine = _flip(tl.where(swap, s, c) * radius, quarter + 0x40000000)
     return cosine, _flip(tl.where(swap, c, s) * radius, quarter)

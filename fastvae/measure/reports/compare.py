@@ -33,11 +33,11 @@ class Comparison:
     @property
     def environment(self) -> list[tuple[str, str, str]]:
         """(name, before, after) of what differs."""
-        ours = {"commit": self.before.commit, "suite": self.before.suite, **self.before.machine}
-        theirs = {"commit": self.after.commit, "suite": self.after.suite, **self.after.machine}
-        names = dict.fromkeys([*ours, *theirs])
-        found = ((name, ours.get(name, "absent"), theirs.get(name, "absent")) for name in names)
-        return [difference for difference in found if difference[1] != difference[2]]
+        before = {"commit": self.before.commit, "suite": self.before.suite, **self.before.machine}
+        after = {"commit": self.after.commit, "suite": self.after.suite, **self.after.machine}
+        names = dict.fromkeys([*before, *after])
+        facts = ((name, before.get(name, "absent"), after.get(name, "absent")) for name in names)
+        return [(name, old, new) for name, old, new in facts if old != new]
 
     @property
     def only_before(self) -> list[str]:
@@ -60,15 +60,16 @@ def compare(before: Report, after: Report) -> Comparison:
     controls = [(a.case, _log_ratio(a, b)) for a, b in pairs if a.role != FUSED]
     same = before.environment == after.environment
     floor = noise_floor([log for _, log in controls], len(pairs), same)
-    beside: dict[str, float] = {}  # by case: how far its own controls moved, which ran in the same rounds
+    case_noise: dict[str, float] = {}  # how far a case's own controls moved, which ran in the same rounds
     for case, log in controls if same else ():
-        beside[case] = max(beside.get(case, 0.0), abs(log))
-    return Comparison(before, after, tuple(_row(a, b, floor, beside.get(a.case, 0.0)) for a, b in pairs), floor)
+        case_noise[case] = max(case_noise.get(case, 0.0), abs(log))
+    rows = tuple(_row(a, b, floor, case_noise.get(a.case, 0.0)) for a, b in pairs)
+    return Comparison(before, after, rows, floor)
 
 
-def _row(before: Entry, after: Entry, floor: Floor, beside: float) -> Row:
+def _row(before: Entry, after: Entry, floor: Floor, case_noise: float) -> Row:
     interval = ratio_interval(before.seconds, after.seconds)
-    least = max(floor.log, beside) if before.role == FUSED else floor.log
+    least = max(floor.log, case_noise) if before.role == FUSED else floor.log
     return Row(before, after, interval, interval.excludes_one and abs(math.log(interval.ratio)) > least)
 
 

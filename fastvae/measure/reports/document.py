@@ -58,10 +58,10 @@ class Report:
 
     def cases(self) -> dict[str, dict[str, Entry]]:
         """Variants by case, in the order in which they were measured."""
-        found: dict[str, dict[str, Entry]] = {}
+        variants: dict[str, dict[str, Entry]] = {}
         for entry in self.entries.values():
-            found.setdefault(entry.case, {})[entry.variant] = entry
-        return found
+            variants.setdefault(entry.case, {})[entry.variant] = entry
+        return variants
 
     def of(self, kind: str) -> dict[str, dict[str, Entry]]:
         """The cases of one kind: "operator", "scaling", "training" or "floor"."""

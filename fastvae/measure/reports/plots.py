@@ -23,7 +23,7 @@ COLOURS = {
 }  # fmt: skip
 OTHER = "#CC79A7"
 RATIO_TICKS = (0.01, 0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 5, 10, 100)
-LINES = ("-", "--")  # the report; the one that it is compared with
+LINES = ("-", "--")  # of the report, and of the one that it is compared with
 DIRECTION, DTYPE = "forward+backward", "fp32"  # what the pictures show; the tables have the rest
 
 
@@ -60,7 +60,9 @@ def bandwidth(reports: Sequence[Report]) -> Figure | None:
                 axis.axhline(report.copy_bandwidth, color="#0072B2", lw=1, ls=":" if line == "-" else line)
         axis.set(title=operator, xlabel="bytes that must move")
 
-    return _panels(_operators(reports[0]), draw, f"GB/s, {DIRECTION}, {DTYPE}; dotted: a copy{_whose(reports)}", "GB/s")
+    return _panels(
+        _operators(reports[0]), draw, f"GB/s, {DIRECTION}, {DTYPE}; dotted: a copy{_line_styles(reports)}", "GB/s"
+    )
 
 
 def speedup(report: Report) -> Figure | None:
@@ -100,7 +102,7 @@ def memory(reports: Sequence[Report]) -> Figure | None:
         axis.set(title=operator, xlabel="elements")
         axis.set_ylim(bottom=-0.03 * axis.get_ylim()[1])  # what saves nothing lies on 0, in sight
 
-    title = f"Memory {what}, {DIRECTION}, {DTYPE}{_whose(reports)}"
+    title = f"Memory {what}, {DIRECTION}, {DTYPE}{_line_styles(reports)}"
     return _panels(_operators(reports[0]), draw, title, "bytes per element")
 
 
@@ -149,17 +151,17 @@ def ratios(comparison: Comparison) -> Figure | None:
         return None
     figure = Figure(figsize=(9, 1.5 + 0.16 * len(rows)), layout="constrained")
     axis, places = figure.subplots(), np.arange(len(rows))
-    found = np.array([row.ratio for row in rows])
-    errors = np.abs(np.array([[row.interval.low, row.interval.high] for row in rows]).T - found)
+    values = np.array([row.ratio for row in rows])
+    errors = np.abs(np.array([[row.interval.low, row.interval.high] for row in rows]).T - values)
     for place, row in enumerate(rows):
         colour = "#999999" if not row.significant else "#D55E00" if row.ratio > 1 else "#009E73"
-        axis.errorbar(found[place], place, xerr=errors[:, place : place + 1], fmt="o", ms=3, color=colour, lw=1)
+        axis.errorbar(values[place], place, xerr=errors[:, place : place + 1], fmt="o", ms=3, color=colour, lw=1)
     axis.axvspan(math.exp(-comparison.floor.log), math.exp(comparison.floor.log), color="#EEEEEE", zorder=0)
     axis.set_yticks(places, [f"{row.after.case} {row.after.variant}" for row in rows], fontsize=6)
     axis.set_ylim(-1, len(rows))
     axis.set(title="Time after / before: grey is noise, red slower, green faster", xlabel="ratio, 99 % interval")
     axis.set_xscale("log")
-    low, high = min(0.8, found.min() / 1.2), max(1.25, found.max() * 1.2)  # a wild interval may leave the picture
+    low, high = min(0.8, values.min() / 1.2), max(1.25, values.max() * 1.2)  # a wild interval may leave the picture
     axis.set_xticks([tick for tick in RATIO_TICKS if low <= tick <= high])
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
@@ -208,12 +210,12 @@ def _cases(report: Report, operator: str) -> list[Mapping[str, Entry]]:
 
 
 def _by_variant(report: Report, operator: str) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
+    by_variant: dict[str, list[Entry]] = {}
     for variants in _cases(report, operator):
         for name, entry in variants.items():
             if _is_plain(entry):
-                found.setdefault(name, []).append(entry)
-    return found
+                by_variant.setdefault(name, []).append(entry)
+    return by_variant
 
 
 def _is_plain(entry: Entry) -> bool:
@@ -236,7 +238,7 @@ def _colour(variant: str) -> str:
     return COLOURS.get(variant, OTHER)
 
 
-def _whose(reports: Sequence[Report]) -> str:
+def _line_styles(reports: Sequence[Report]) -> str:
     return "" if len(reports) == 1 else f"\nfull lines {reports[0].name}, dashed {reports[1].name}"
 
 

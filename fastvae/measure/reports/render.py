@@ -10,9 +10,9 @@ from .document import FUSED, Entry, Report
 from .scaling import slopes
 from .tables import duration, number, size, table, without_empty
 
-DISTURBED = 0.2  # a floor of noise that says nothing but that
+DISTURBED = 0.2  # above it, a noise floor says only that something else ran at the time
 
-Cells = Mapping[str, Entry]  # the variants of one case
+Variants = Mapping[str, Entry]  # of one case, by name
 
 COLUMNS = {
     "median": lambda e: duration(e.median),
@@ -30,30 +30,30 @@ COLUMNS = {
 }
 
 
-def report(found: Report, markdown: bool = False) -> str:
+def report(report: Report, markdown: bool = False) -> str:
     """Everything a report says but its samples."""
     sections = {
-        "What was measured": _origin(found),
-        "Bounds on this machine": _floors(found),
-        "How many times longer the alternatives take": _ratios(found),
-        "Operators": _cases(found.of("operator")),
-        "Training steps": _training(found.of("training")),
-        "Scaling": _scaling(found),
-        "Wrong, and so without a speed": "\n".join(f"- {line}" for line in found.wrong),
+        "What was measured": _origin(report),
+        "Bounds on this machine": _floors(report),
+        "How many times longer the alternatives take": _ratios(report),
+        "Operators": _cases(report.of("operator")),
+        "Training steps": _training(report.of("training")),
+        "Scaling": _scaling(report),
+        "Wrong, and so without a speed": "\n".join(f"- {line}" for line in report.wrong),
     }
-    return _document(f"Report {found.name}", sections, markdown)
+    return _document(f"Report {report.name}", sections, markdown)
 
 
-def comparison(found: Comparison, threshold: float | None = None, markdown: bool = False) -> str:
+def comparison(comparison: Comparison, threshold: float | None = None, markdown: bool = False) -> str:
     """Differences of environment first: they explain more than any commit."""
     sections = {
-        "Differences of environment": _environment(found),
-        "Verdict": _verdict(found, threshold),
-        "Cases": _rows(found.rows),
-        f"Only in {found.before.name}": _list(found.only_before),
-        f"Only in {found.after.name}": _list(found.only_after),
+        "Differences of environment": _environment(comparison),
+        "Verdict": _verdict(comparison, threshold),
+        "Cases": _rows(comparison.rows),
+        f"Only in {comparison.before.name}": _list(comparison.only_before),
+        f"Only in {comparison.after.name}": _list(comparison.only_after),
     }
-    return _document(f"From {found.before.name} to {found.after.name}", sections, markdown)
+    return _document(f"From {comparison.before.name} to {comparison.after.name}", sections, markdown)
 
 
 def _document(title: str, sections: Mapping[str, str], markdown: bool) -> str:
@@ -62,14 +62,14 @@ def _document(title: str, sections: Mapping[str, str], markdown: bool) -> str:
     return "\n\n".join([f"# {title}" if markdown else title, *parts]) + "\n"
 
 
-def _origin(found: Report) -> str:
-    facts = [f"{name} {value}" for name, value in found.machine.items()]
-    whole = "" if found.complete else " The run was broken off: cases are missing."
-    return f"Suite {found.suite}: {', '.join(facts)}, commit {found.commit}.{whole}"
+def _origin(report: Report) -> str:
+    facts = [f"{name} {value}" for name, value in report.machine.items()]
+    whole = "" if report.complete else " The run was broken off: cases are missing."
+    return f"Suite {report.suite}: {', '.join(facts)}, commit {report.commit}.{whole}"
 
 
-def _floors(found: Report) -> str:
-    entries = [entry for variants in found.of("floor").values() for entry in variants.values()]
+def _floors(report: Report) -> str:
+    entries = [entry for variants in report.of("floor").values() for entry in variants.values()]
     return "\n".join(f"- {entry['what']}: {_floor(entry)}" for entry in entries)
 
 
@@ -77,23 +77,23 @@ def _floor(entry: Entry) -> str:
     return duration(entry.median) if entry["gb_per_s"] is None else f"{entry['gb_per_s']:,.1f} GB/s"
 
 
-def _ratios(found: Report) -> str:
+def _ratios(report: Report) -> str:
     """Geometric mean and minimum over the cases, by what is measured and by rival."""
-    ratios: dict[tuple[str, ...], list[tuple[float, str]]] = {}
-    for case, variants in found.of("operator").items():
+    ratios: dict[tuple[str, ...], list[tuple[float, str]]] = {}  # (ratio, case)
+    for case, variants in report.of("operator").items():
         for ours in (entry for entry in variants.values() if entry.role == FUSED):
             for rival in (entry for entry in variants.values() if entry.role != FUSED):
                 key = (ours.variant, rival.variant, ours["dtype"], ours["direction"])
                 ratios.setdefault(key, []).append((rival.median / ours.median, case))
     rows = [
-        [*key, str(len(logs)), f"{geometric_mean(r for r, _ in logs):.2f}x", f"{min(logs)[0]:.2f}x", min(logs)[1]]
-        for key, logs in ratios.items()
+        [*key, str(len(pairs)), f"{geometric_mean(r for r, _ in pairs):.2f}x", f"{min(pairs)[0]:.2f}x", min(pairs)[1]]
+        for key, pairs in ratios.items()
     ]
     header = ("fastvae", "than", "dtype", "direction", "cases", "geometric mean", "minimum", "minimum at")
     return table(header, rows, "llllrrrl") if rows else ""
 
 
-def _cases(cases: Mapping[str, Cells]) -> str:
+def _cases(cases: Mapping[str, Variants]) -> str:
     rows = [
         [case, name, *(cell(entry) for cell in COLUMNS.values())]
         for case, variants in cases.items()
@@ -103,26 +103,26 @@ def _cases(cases: Mapping[str, Cells]) -> str:
     return table(header, rows, "ll" + "r" * (len(header) - 2)) if rows else ""
 
 
-def _training(cases: Mapping[str, Cells]) -> str:
+def _training(cases: Mapping[str, Variants]) -> str:
     rows = [
-        [case, name, duration(entry.median), duration(entry["elbo_seconds"]), _share(entry), duration(entry["p80"])]
+        [case, name, duration(e.median), duration(e["elbo_seconds"]), _elbo_percent(e), duration(e["p80"])]
         for case, variants in cases.items()
-        for name, entry in variants.items()
+        for name, e in variants.items()
     ]
     header = ("network", "variant", "step", "of it the ELBO", "share", "p80")
     return table(header, rows, "llrrrr") if rows else ""
 
 
-def _share(entry: Entry) -> str:
+def _elbo_percent(entry: Entry) -> str:
     elbo = entry["elbo_seconds"]
     return "" if elbo is None else f"{100 * elbo / entry.median:.0f} %"
 
 
-def _scaling(found: Report) -> str:
+def _scaling(report: Report) -> str:
     rows = [
         [line.name, line.variant, f"{line.elements[0]:.0e} to {line.elements[-1]:.0e}", number(line.time, 2),
          number(line.saved, 2), number(line.peak, 2)]
-        for line in slopes(found)
+        for line in slopes(report)
     ]  # fmt: skip
     if not rows:
         return ""
@@ -131,24 +131,24 @@ def _scaling(found: Report) -> str:
     return f"{text}\n\n{table(header, rows, 'lll' + 'r' * (len(header) - 3))}"
 
 
-def _environment(found: Comparison) -> str:
-    rows = found.environment
-    return table(("", found.before.name, found.after.name), rows, "lll") if rows else "None."
+def _environment(comparison: Comparison) -> str:
+    rows = comparison.environment
+    return table(("", comparison.before.name, comparison.after.name), rows, "lll") if rows else "None."
 
 
-def _verdict(found: Comparison, threshold: float | None) -> str:
-    significant = [row for row in found.rows if row.significant]
+def _verdict(comparison: Comparison, threshold: float | None) -> str:
+    significant = [row for row in comparison.rows if row.significant]
     lines = [
-        f"{len(significant)} of {len(found.rows)} common cases differ significantly: the 99 % bootstrap interval of "
-        f"the ratio excludes 1, and the ratio exceeds the noise of {found.floor.reason}."
+        f"{len(significant)} of {len(comparison.rows)} common cases differ significantly: the 99 % bootstrap interval "
+        f"of the ratio excludes 1, and the ratio exceeds the noise of {comparison.floor.reason}."
     ]
-    if found.floor.log > DISTURBED:
+    if comparison.floor.log > DISTURBED:
         lines.append(
             "Something else ran beside one of these runs: with so much noise, measure again before concluding."
         )
     lines += [f"- {row.after.case} {row.after.variant}: {row.ratio:.3f}" for row in significant]
     if threshold is not None:
-        slower = found.slower_than(threshold)
+        slower = comparison.slower_than(threshold)
         lines.append(
             f"{len(slower)} of fastvae's are slower by more than {threshold:g}: past the threshold."
             if slower

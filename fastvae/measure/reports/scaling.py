@@ -41,11 +41,11 @@ class Line:
 
 
 def slopes(report: Report) -> list[Line]:
-    found: dict[tuple[str, str], list[Entry]] = {}
+    by_line: dict[tuple[str, str], list[Entry]] = {}  # by operator and variant
     for variants in report.of("scaling").values():
         for name, entry in variants.items():
-            found.setdefault((entry["operator"], name), []).append(entry)
-    return [Line(*key, tuple(sorted(entries, key=lambda entry: entry["elements"]))) for key, entries in found.items()]
+            by_line.setdefault((entry["operator"], name), []).append(entry)
+    return [Line(*key, tuple(sorted(entries, key=lambda entry: entry["elements"]))) for key, entries in by_line.items()]
 
 
 def slope(elements: Sequence[int], values: Sequence[float | None]) -> float | None:

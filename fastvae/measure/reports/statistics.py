@@ -1,9 +1,9 @@
-"""When do two runs differ? Samples of a run hang together, and runs differ by more than their samples show.
+"""When two runs differ: the samples of one run are correlated, and two runs differ by more than their samples show.
 
-Within a run: medians are resampled in blocks of neighbouring rounds (Künsch 1989), which keep what drifts together.
-Between runs: pages lie elsewhere, clocks settle elsewhere; no resampling of one run shows that. What shows it is the
-variants that fastvae has no part in, the controls: between two runs in one environment they must not differ, so how far
-they do is the noise. An effect has to be larger than chance makes the largest among as many cases (Bonferroni).
+Within a run, medians are resampled in blocks of neighbouring rounds (Künsch 1989), so that drift stays in the blocks.
+Between runs, memory pages and clock rates change, which no resampling of one run shows. The controls show it, which are
+the variants without fastvae: in one environment they should not differ, so how far they do is the noise. An effect has
+to exceed the largest that chance makes among as many cases (Bonferroni).
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def noise_floor(controls: Sequence[float], cases: int, same_environment: bool) -
         return Floor(STATED_FLOOR, f"{stated}, stated: {len(controls)} controls are too few to tell")
     spread = float(np.quantile(np.abs(controls), 0.95)) / _normal_quantile(0.05)
     tail = float(np.quantile(np.abs(controls), CONTROL_QUANTILE))
-    found = max(LEAST_FLOOR, tail, spread * _normal_quantile(FAMILY_ERROR / cases))
-    return Floor(found, f"{_percent(found)}, from {len(controls)} controls, which fastvae has no part in")
+    floor = max(LEAST_FLOOR, tail, spread * _normal_quantile(FAMILY_ERROR / cases))
+    return Floor(floor, f"{_percent(floor)}, from {len(controls)} controls, which fastvae has no part in")
 
 
 def _normal_quantile(two_sided: float) -> float:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> str:
-    """`sides` has "l" or "r" for each column, or for the first and for all others."""
-    rows = [header, *rows]
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], sides: str, padded: bool = True) -> str:
+    """`sides` has "l" or "r" for each column, or for the first and for all others.
+
+    Without padding, a row that changes leaves the other lines as they are.
+    """
     sides = sides if len(sides) == len(header) else sides[0] + sides[1] * (len(header) - 1)
-    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [header, *rows]
+    widths = [{"l": 3, "r": 4}[side] for side in sides]  # the shortest rules that Markdown knows
+    if padded:
+        widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+        lines = [_padded(cells, widths, sides) for cells in lines]
     rule = ["-" * width if side == "l" else "-" * (width - 1) + ":" for width, side in zip(widths, sides, strict=True)]
-    return "\n".join(_line(cells, widths, sides) for cells in (header, rule, *rows[1:]))
+    return "\n".join(map(_line, (lines[0], rule, *lines[1:])))
 
 
 def without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
@@ -20,10 +26,13 @@ def without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple
     return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], sides: str) -> str:
+def _padded(cells: Sequence[str], widths: Sequence[int], sides: str) -> list[str]:
     columns = zip(cells, widths, sides, strict=True)
-    padded = (cell.ljust(width) if side == "l" else cell.rjust(width) for cell, width, side in columns)
-    return "| " + " | ".join(padded) + " |"
+    return [cell.ljust(width) if side == "l" else cell.rjust(width) for cell, width, side in columns]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return ("| " + " | ".join(cells) + " |").replace("|  |", "| |")
 
 
 def duration(seconds: float | None) -> str:
