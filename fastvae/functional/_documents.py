@@ -12,7 +12,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 SHARED = {
     "event_ndim": (
         "how many trailing dimensions are summed. None: all but the first of the operand with the fewest dimensions, "
-        "two at least and scales aside: x [B, D] with logits [K, B, D] gives [K, B]. 0: none, the result is elementwise."
+        "two at least and scales aside, so x [B, D] with logits [K, B, D] gives [K, B]. 0: none, it is elementwise."
     ),
     "scale_as": (
         'what `log_var` holds: "log_var", "log_std", "var", "std", or "softplus" (std = softplus(s) + scale_eps).'
