@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 STEP = re.compile(r"\*\*(\d+)\. `([^`]+)`\*\*.*?(?=\n\*\*\d+\. |\n## )", re.DOTALL)
 BLOCK = re.compile(r"```\w+\n(.*?)```", re.DOTALL)
+TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 FOLDERS = ("benchmarks", "examples", "fastvae", "kernels", "tests", "tools")
 
 
 def steps():
-    """(file, code) of each step of the recipe; the one that only names has no code."""
+    """(number, file, code) of each step of the recipe; the one that only names has no code."""
     recipe = TEXT[TEXT.index("## Add a likelihood") : TEXT.index("## Losses in one pass")] + "\n## "
     for step in STEP.finditer(recipe):
         block = BLOCK.search(step[0])
-        yield step[2], block[1] if block else ""
+        yield int(step[1]), step[2], block[1] if block else ""
 
 
 def test_the_tree_is_the_tree():
@@ -32,42 +38,96 @@ def test_the_tree_is_the_tree():
     assert missing == {"fastvae/__main__.py", "fastvae/py.typed"}  # no floor: how Python finds them
 
 
-def inserted(text, code, before):
-    at = text.rindex(before)
-    return text[:at] + code + text[at:]
+def follow(root, first, last):
+    """The recipe's edits, step by step. Code goes to the end of its file, or where its kind stands."""
+    for number, path, code in steps():
+        if first <= number <= last:
+            text = (root / path).read_text(encoding="utf-8")
+            (root / path).write_text(EDITS.get(path, at_the_end)(text, code), encoding="utf-8")
 
 
-def follow(root):
-    """The recipe's edits. Code goes to the end of its file, or where its kind stands."""
-    for path, code in steps():
-        file = root / path
-        text = file.read_text(encoding="utf-8")
-        if path == "fastvae/__init__.py":
-            text = text.replace("    gaussian_log_prob,\n", "    gaussian_log_prob,\n    laplace_log_prob,\n")
-            text = text.replace('    "gaussian_log_prob",\n', '    "gaussian_log_prob",\n    "laplace_log_prob",\n')
-        elif path == "fastvae/functional/likelihood.py":
-            text = text.replace('"gaussian_log_prob"]', '"gaussian_log_prob", "laplace_log_prob"]')
-            text = text.replace("GAUSSIAN_LOG_PROB\n", "GAUSSIAN_LOG_PROB, LAPLACE_LOG_PROB\n", 1)
-            text = f"{text}\n\n{code}"
-        elif path == "tests/examples.py":
-            text = inserted(text, code, '    "elbo": Example(')
-        elif path == "kernels/math/likelihood.h":
-            text = inserted(text, f"{code}\n", "}  // namespace")
-        elif path == "kernels/tables/likelihood.h":
-            text = inserted(text, code, "")
-        else:
-            text = f"{text}\n\n{code}"
-        file.write_text(text, encoding="utf-8")
+def at_the_end(text, code):
+    return f"{text}\n\n{code}"
 
 
-def run(*command, cwd, **environment):
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def names(text, code):
+    text = text.replace("    gaussian_log_prob,\n", "    gaussian_log_prob,\n    laplace_log_prob,\n")
+    return text.replace('    "gaussian_log_prob",\n', '    "gaussian_log_prob",\n    "laplace_log_prob",\n')
+
+
+def public(text, code):
+    text = text.replace('"gaussian_log_prob"]', '"gaussian_log_prob", "laplace_log_prob"]')
+    text = text.replace("GAUSSIAN_LOG_PROB\n", "GAUSSIAN_LOG_PROB, LAPLACE_LOG_PROB\n", 1)
+    return at_the_end(text, code)
+
+
+def before(marker):
+    def insert(text, code):
+        at = text.rindex(marker)
+        return f"{text[:at]}{code}\n{text[at:]}"
+
+    return insert
+
+
+EDITS = {
+    "fastvae/__init__.py": names,
+    "fastvae/functional/likelihood.py": public,
+    "tests/examples.py": before('    "elbo": Example('),
+    "kernels/math/likelihood.h": before("}  // namespace"),
+}
+
+# An editable install of the checkout must not stand before the copy.
+PYTEST = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in type(finder).__module__]
+sys.path.insert(0, ".")
+import fastvae, pathlib, pytest
+assert pathlib.Path(fastvae.__file__).parents[1] == pathlib.Path.cwd()
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def run(*command, cwd):
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return done.stdout
+
+
+def passed(copy, files, chosen):
+    """How many tests of the copy pass; none may fail."""
+    paths = [f"tests/test_{name}.py" for name in files]
+    output = run(sys.executable, "-c", PYTEST, "-p", "no:cacheprovider", "-v", *paths, "-k", chosen, cwd=copy)
+    return output.count(" PASSED")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout: what belongs to it is not known")
+    folder = tmp_path_factory.mktemp("copy")
+    for path in run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).split():
+        if (ROOT / path).is_file():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, folder / path)
+    return folder
+
+
+def test_the_recipe_adds_a_likelihood(copy):
+    follow(copy, 1, 7)  # a formula, a declaration, its public function, and what the tests are told
+    assert passed(copy, ["every_likelihood"], "laplace and reference")
+    follow(copy, 8, 10)  # its kernels
+    cmake = shutil.which("cmake", path=TOOLS)
+    if cmake is None or shutil.which(os.environ.get("CXX", "c++")) is None:
+        pytest.skip("cmake or a C++ compiler was not found: the recipe's kernels were not compiled")
+    define = [
+        "-DFASTVAE_CUDA=OFF",
+        "-DFASTVAE_NATIVE=ON",
+        "-DFASTVAE_WERROR=ON",
+        f"-DPython_EXECUTABLE={sys.executable}",
+    ]
+    run(cmake, "-S", ".", "-B", "build", *define, cwd=copy)
+    run(cmake, "--build", "build", "--target", "_cpu", "--parallel", "2", cwd=copy)
+    shutil.copy(copy / "build" / "_cpu.so", copy / "fastvae")
+    files = ["every_likelihood", "operators", "derivatives", "func", "one_pass", "layouts"]
+    for backend in ("reference", "native", *(["triton"] if find_spec("triton") else [])):
+        assert passed(copy, files, f"laplace and {backend}"), backend
