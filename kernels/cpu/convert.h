@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../math/storage.h"
-#include "work.h"
+#include "cut_job.h"
 
 namespace fastvae::FASTVAE_ISA {
 

@@ -46,7 +46,8 @@ void for_operands(Job& job, Visit visit) {
 
 }  // namespace
 
-Plan::Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t event_ndim, int64_t num_samples)
+Plan::Plan(Formula formula, Direction direction, const std::vector<const Tensor*>& operands, int64_t event_ndim,
+           int64_t num_samples)
     : shape_(broadcast(operands)),
       event_ndim_(event_ndim),
       first_dtype_(operands.front()->scalar_type()),
@@ -57,6 +58,7 @@ Plan::Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t 
   for (const Tensor* tensor : operands)
     job.f64 = job.f64 || (tensor != nullptr && tensor->scalar_type() == ScalarType::Double);
   job.formula = formula;
+  job.direction = direction;
   job.device = device_;
   job.ndim = int(shape_.size());
   job.batch_ndim = event_ndim == 0 ? 0 : job.ndim - int(event_ndim);
@@ -65,7 +67,11 @@ Plan::Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t 
 
 ScalarType Plan::accumulate_dtype() const { return job.f64 ? ScalarType::Double : ScalarType::Float; }
 
-int64_t Plan::event_size() const { return product(shape_.data() + shape_.size() - event_ndim_, event_ndim_); }
+void Plan::average() {
+  int64_t count = product(shape_.data() + shape_.size() - event_ndim_, event_ndim_);
+  double factor = 1.0 / double(std::max<int64_t>(count, 1));
+  (job.direction == Direction::value ? job.sum_scale : job.constants.factor) = factor;
+}
 
 // The tensor against the shape, less `skip_leading` dimensions of its own and the shape's last `event_ndim`.
 Operand Plan::operand(const Tensor& tensor, int64_t skip_leading, int64_t event_ndim) const {
@@ -169,10 +175,10 @@ Tensor Plan::output_grad(const Tensor& like, bool needed) {
 
 void Plan::output_into(const Tensor& tensor) { add_output(tensor, false); }
 
-void Plan::gate(const Tensor& number) {
+void Plan::skip_if_minus_1(const Tensor& number) {
   STD_TORCH_CHECK(number.numel() == 1 && number.scalar_type() == accumulate_dtype() && is_on(device_, number),
-                  "fastvae: a gate is one number of the arithmetic type, on the operands' device");
-  job.gate = number.data_ptr();
+                  "fastvae: what is compared with -1 is one number of the arithmetic type, on the operands' device");
+  job.skip_if_minus_1 = number.data_ptr();
 }
 
 // The order in which dimensions are walked: the event's as memory has them. Noise is numbered in logical order and

@@ -18,7 +18,8 @@ class Plan {
  public:
   // Rows are the leading dimensions, events the last `event_ndim`; an elementwise plan sums nothing.
   // The shape is that of the operands broadcast, with an axis of `num_samples` in front where that is not 0.
-  Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t event_ndim, int64_t num_samples = 0);
+  Plan(Formula formula, Direction direction, const std::vector<const Tensor*>& operands, int64_t event_ndim,
+       int64_t num_samples = 0);
 
   Job job;
 
@@ -32,12 +33,12 @@ class Plan {
   void gradient_of_samples(const OptionalTensor& grad_z, const OptionalTensor& seed, const OptionalTensor& eps,
                            int64_t num_samples);
 
-  int64_t event_size() const;
+  void average();                                          // what is summed over events is a mean
   Tensor output(const Tensor& like);                       // full shape, the dtype and, if it can be, layout of `like`
   Tensor output_sum();                                     // one value for each row, [*batch]
   Tensor output_grad(const Tensor& operand, bool needed);  // as ops/_operator.py's empty_grad says
   void output_into(const Tensor& tensor);                  // full shape, over what is there
-  void gate(const Tensor& number);                         // see Job
+  void skip_if_minus_1(const Tensor& number);              // see Job
 
   void run();
 
