@@ -14,11 +14,10 @@ using torch::stable::detail::from;
 using torch::stable::detail::to;
 
 // What a call was given.
-struct Given {
+struct Given : Constants<double> {
   OptionalTensor grads[kMaxOutputs], operands[kMaxOperands];
 #define FASTVAE_MEMBER(name, Type) Type name = {};
   FASTVAE_ARGUMENTS(FASTVAE_MEMBER)
-  Constants<double> constants;
 };
 
 template <class T>
@@ -42,17 +41,14 @@ void take(StableIValue value, ScaleAs& into) {
 
 void take(argument::Name argument, StableIValue value, Given& given) {
   switch (argument) {
-#define FASTVAE_TAKE(name, Type) \
-  case argument::name:           \
+#define FASTVAE_TAKE(name, ...) \
+  case argument::name:          \
     return take(value, given.name);
-#define FASTVAE_NUMBER(name, usual) \
-  case argument::name:              \
-    return take(value, given.constants.name);
 #define FASTVAE_FLAG(name, usual) \
   case argument::name:            \
-    return static_cast<void>(given.constants.name = to<bool>(value));
+    return static_cast<void>(given.name = to<bool>(value));
     FASTVAE_ARGUMENTS(FASTVAE_TAKE)
-    FASTVAE_CONSTANTS(FASTVAE_NUMBER, FASTVAE_NUMBER, FASTVAE_FLAG)
+    FASTVAE_CONSTANTS(FASTVAE_TAKE, FASTVAE_TAKE, FASTVAE_FLAG)
     case argument::count:
       return;
   }
@@ -73,18 +69,15 @@ Plan plan_of(const Call& call, const Given& given) {
   shaped.reserve(call.operands + 1);
   for (int k = 0; k < call.operands; ++k) shaped.push_back(get(given.operands[k]));
   shaped.push_back(get(given.weight));
-  int64_t samples = call.direction == Direction::value ? given.num_samples : 0;
-  return {call.formula, call.direction, shaped, given.event_ndim, samples};
+  return {call.formula, call.direction, shaped, given.event_ndim, given.num_samples};
 }
 
 // In the order of the formula's inputs.
 void add_inputs(Plan& plan, const Call& call, const Given& given) {
   for (int k = call.samples; k < call.grads; ++k) plan.input_of_rows(given.grads[k]);
-  for (int k = call.operands - call.reads; k < call.operands; ++k) plan.input(given.operands[k], 1.0);
+  for (int k = call.operands - call.reads; k < call.operands; ++k) plan.input(get(given.operands[k]), 1);
   plan.weight(given.weight);
-  if (!call.samples) return;
-  if (call.direction == Direction::value) plan.noise(given.seed, given.eps);
-  else plan.gradient_of_samples(given.grads[0], given.seed, given.eps, given.num_samples);
+  if (call.samples) plan.samples(given.grads[0], given.seed, given.eps);
 }
 
 std::vector<Tensor> add_outputs(Plan& plan, const Call& call, const Given& given) {
@@ -108,7 +101,7 @@ void run(const Call& call, StableIValue* stack, uint64_t num_args, uint64_t num_
   STD_TORCH_CHECK(int(given.needs.size()) == call.gradients, "fastvae: `needs` is one bool for each gradient");
   Plan plan = plan_of(call, given);
   plan.job.scale_as = given.scale_as;
-  plan.job.constants = given.constants;
+  plan.job.constants = given;
   if (given.averaged) plan.average();
   add_inputs(plan, call, given);
   std::vector<Tensor> results = add_outputs(plan, call, given);
@@ -123,9 +116,9 @@ void kernel(StableIValue* stack, uint64_t num_args, uint64_t num_outputs) {
 
 void rescale_(Tensor grad, Tensor upstream) {
   Plan plan(Formula::rescale, Direction::value, {&grad, &upstream}, 0);
-  plan.input(grad);
-  plan.input(upstream);
-  plan.output_into(grad);
+  plan.input(&grad);
+  plan.input(&upstream);
+  plan.add_output(grad, false);
   plan.skip_if_minus_1(upstream);
   plan.run();
 }
