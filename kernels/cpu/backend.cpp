@@ -1,5 +1,5 @@
 // The driver and the table of one instruction set, behind two plain functions.
-#include "families.h"
+#include "loops.h"
 #include "rows.h"
 
 namespace fastvae::FASTVAE_ISA {
@@ -16,24 +16,27 @@ static const Table& table() {
 }
 
 // Whether every tensor that the formula reads lies in memory as a bfloat16 loop takes it.
-static bool reads_bf16(const Job& job, unsigned tensor_inputs) {
-  bool raw = tensor_inputs != 0 && !job.f64;
+static bool reads_bf16(const Job& job, unsigned tensors) {
+  bool raw = tensors != 0 && !job.f64;
   for (int k = 0; k < job.inputs; ++k) {
     const Operand& input = job.input[k];
-    raw = raw && (!(tensor_inputs >> k & 1) || (input.contiguous && input.type == Type::bf16 && input.data != nullptr));
+    raw = raw && (!(tensors >> k & 1) || (input.contiguous && input.type == Type::bf16 && input.data != nullptr));
   }
   return raw;
 }
 
-static void run(const Work& job, int64_t first_task, int64_t last_task) {
-  unsigned tensor_inputs = table().tensor_inputs[int(job.formula)];
-  if (job.f64) walk<double>(job, table().find(job, Arithmetic::f64), 0, first_task, last_task);
-  else if (reads_bf16(job, tensor_inputs))
-    walk<float>(job, table().find(job, Arithmetic::bf16), tensor_inputs, first_task, last_task);
-  else walk<float>(job, table().find(job, Arithmetic::f32), 0, first_task, last_task);
+static void run(const CutJob& job, int64_t first_task, int64_t last_task) {
+  const Entry& formula = table().find(job);
+  unsigned wanted = 0;
+  for (int k = 0; k < job.outputs; ++k) wanted |= unsigned(job.output[k].data != nullptr) << k;
+  auto loop = [&](Arithmetic arithmetic) { return formula.find(arithmetic, wanted); };
+  if (job.f64) walk<double>(job, loop(Arithmetic::f64), 0, first_task, last_task);
+  else if (reads_bf16(job, formula.tensors))
+    walk<float>(job, loop(Arithmetic::bf16), formula.tensors, first_task, last_task);
+  else walk<float>(job, loop(Arithmetic::f32), 0, first_task, last_task);
 }
 
-static void sum_chunks(const Work& job) {
+static void sum_chunks(const CutJob& job) {
   if (job.f64) sum_chunks<double>(job);
   else sum_chunks<float>(job);
 }

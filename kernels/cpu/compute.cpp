@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "../host/plan.h"
-#include "work.h"
+#include "cut_job.h"
 
 namespace fastvae {
 
@@ -56,7 +56,7 @@ constexpr int64_t kChunkElements = 8192;      // columns of a long row that one 
 constexpr int64_t kStreamElements = 4 << 20;  // results beyond this no cache keeps until they are read
 
 // Tasks of like size.
-void cut(Work& job) {
+void cut(CutJob& job) {
   int64_t cols = std::max<int64_t>(job.cols, 1);
   if (cols > kChunkElements) {
     job.cols_per_task = kChunkElements;
@@ -74,14 +74,9 @@ void cut(Work& job) {
 
 }  // namespace
 
-static bool is_closed(const Job& job) {
-  if (job.gate == nullptr) return false;
-  return job.f64 ? *static_cast<const double*>(job.gate) == -1 : *static_cast<const float*>(job.gate) == -1;
-}
-
 void compute(const Job& planned) {
-  if (is_closed(planned)) return;
-  Work job{planned};
+  if (planned.f64 ? is_skipped<double>(planned) : is_skipped<float>(planned)) return;
+  CutJob job{planned};
   cut(job);
   std::vector<double> partial(job.chunks > 1 ? job.outputs * job.rows * job.chunks : 0);
   job.partial = partial.data();

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../math/storage.h"
-#include "work.h"
+#include "cut_job.h"
 
 namespace fastvae::FASTVAE_ISA {
 
@@ -16,24 +16,18 @@ FASTVAE_FN void read_run(const void* data, int64_t offset, int64_t stride, int64
   }
 }
 
+#if defined(__F16C__)
+template <>
+FASTVAE_FN void read_run<Half, float>(const void* data, int64_t offset, int64_t stride, int64_t n, float* out) {
+  const Half* from = static_cast<const Half*>(data) + offset;
+  int64_t i = 0;
 #if defined(__AVX512F__)
-template <>
-FASTVAE_FN void read_run<Half, float>(const void* data, int64_t offset, int64_t stride, int64_t n, float* out) {
-  const Half* from = static_cast<const Half*>(data) + offset;
-  int64_t i = 0;
-  if (stride == 1)
-    for (; i + 16 <= n; i += 16)
-      _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i))));
-  for (; i < n; ++i) out[i] = to_float(from[i * stride]);
-}
-#elif defined(__F16C__)
-template <>
-FASTVAE_FN void read_run<Half, float>(const void* data, int64_t offset, int64_t stride, int64_t n, float* out) {
-  const Half* from = static_cast<const Half*>(data) + offset;
-  int64_t i = 0;
-  if (stride == 1)
-    for (; i + 8 <= n; i += 8)
-      _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+  for (; stride == 1 && i + 16 <= n; i += 16)
+    _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i))));
+#else
+  for (; stride == 1 && i + 8 <= n; i += 8)
+    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+#endif
   for (; i < n; ++i) out[i] = to_float(from[i * stride]);
 }
 #endif

@@ -1,3 +1,8 @@
-// log p(x|z): its formulas, in the table of this device.
-#define FASTVAE_FAMILIES "../cpu/families.h"
+// log p(x|z): its formulas as loops.
+#include "../math/likelihood.h"
+
+#include "loops.h"
+
+void fastvae::FASTVAE_ISA::add_likelihood(Table& table) {
 #include "../tables/likelihood.h"
+}

@@ -1,3 +1,8 @@
-// The two halves put together: its formulas, in the table of this device.
-#define FASTVAE_FAMILIES "../cpu/families.h"
+// The two halves put together: its formulas as loops.
+#include "../math/objective.h"
+
+#include "loops.h"
+
+void fastvae::FASTVAE_ISA::add_objective(Table& table) {
 #include "../tables/objective.h"
+}

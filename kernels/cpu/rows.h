@@ -5,8 +5,8 @@
 
 #include <numeric>
 
+#include "loops.h"
 #include "stream.h"
-#include "table.h"
 #include "tiles.h"
 
 namespace fastvae::FASTVAE_ISA {
@@ -64,16 +64,9 @@ FASTVAE_FN T sum(const T* x, int64_t n) {
   return sum_lanes<T, kRegisterBytes>(a);
 }
 
-inline bool is_summed(const Operand& output) { return output.summed && output.data != nullptr; }
-
-template <class T>
-void store_sum(const Job& job, const Operand& output, int64_t row, double total) {
-  static_cast<T*>(output.data)[row] = static_cast<T>(total * job.sum_scale);
-}
-
 // Partial sums of long rows meet here, in their order.
 template <class T>
-void sum_chunks(const Work& job) {
+void sum_chunks(const CutJob& job) {
   for (int k = 0; k < job.outputs; ++k) {
     if (!is_summed(job.output[k])) continue;
     for (int64_t row = 0; row < job.rows; ++row) {
@@ -88,7 +81,8 @@ template <class T>
 class Walker {
  public:
   // `raw_inputs` names, by bits, the operands that the loop takes as they lie in memory.
-  Walker(const Work& job, Loop formula, unsigned raw_inputs) : job_(job), formula_(formula), raw_inputs_(raw_inputs) {}
+  Walker(const CutJob& job, Loop formula, unsigned raw_inputs)
+      : job_(job), formula_(formula), raw_inputs_(raw_inputs) {}
 
   void run(int64_t task) {
     int64_t group = task / job_.chunks, chunk = task % job_.chunks;
@@ -104,16 +98,16 @@ class Walker {
   }
 
  private:
-  const Work& job_;
+  const CutJob& job_;
   Loop formula_;
   unsigned raw_inputs_;
   alignas(64) T in_[kMaxOperands][kTile];
-  alignas(64) T out_[kMaxOperands][kTile + kSumPadding];
+  alignas(64) T out_[kMaxOutputs][kTile + kSumPadding];
   alignas(64) T weight_[kTile];
   alignas(64) T grad_[kTile];
   alignas(64) float noise_[noise_capacity(kTile)];
   Reader<T> reader_[kMaxOperands], weight_reader_;
-  const T* results_[kMaxOperands];
+  const T* results_[kMaxOutputs];
 
   static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -128,7 +122,7 @@ class Walker {
   }
 
   void long_row(int64_t row, int64_t col, int64_t last_col, int64_t chunk) {
-    double totals[kMaxOperands] = {};
+    double totals[kMaxOutputs] = {};
     for (; col < last_col; col += kTile) {
       Tile tile{row, 1, col, minimum(kTile, last_col - col)};
       compute(tile);
@@ -144,7 +138,7 @@ class Walker {
 
   void compute(const Tile& tile) {
     const void* in[kMaxOperands + 2];
-    void* out[kMaxOperands];
+    void* out[kMaxOutputs];
     for (int k = 0; k < job_.inputs; ++k)
       in[k] = raw_inputs_ >> k & 1 ? at(job_, job_.input[k], tile) : reader_[k].read(job_, job_.input[k], tile, in_[k]);
     if (job_.sampling == Sampling::noise) in[job_.inputs] = sample_noise(tile, 0, in_[job_.inputs]);
@@ -176,6 +170,7 @@ class Walker {
   // Where the weight is zero the result is zero, NaN or not.
   void apply_weight(const T* weight, void* const* out, int64_t n) {
     for (int k = 0; k < job_.outputs; ++k) {
+      if (job_.output[k].data == nullptr) continue;
       T* y = static_cast<T*>(out[k]);
       for (int64_t i = 0; i < n; ++i) y[i] = weight[i] == T(0) ? T(0) : y[i] * weight[i];
     }
@@ -227,7 +222,7 @@ class Walker {
 };
 
 template <class T>
-void walk(const Work& job, Loop formula, unsigned raw_inputs, int64_t first_task, int64_t last_task) {
+void walk(const CutJob& job, Loop formula, unsigned raw_inputs, int64_t first_task, int64_t last_task) {
   Walker<T> walker(job, formula, raw_inputs);
   for (int64_t task = first_task; task < last_task; ++task) walker.run(task);
   if (job.streaming) finish_streams();

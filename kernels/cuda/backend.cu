@@ -1,6 +1,6 @@
 // The table of kernels, and the kernels that belong to no formula.
 #include "backend.h"
-#include "families.h"
+#include "kernels.h"
 
 namespace fastvae {
 
@@ -30,9 +30,9 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-Launch kernel_of(const Task& task) { return table().find(task); }
+Launch kernel_of(const CutJob& job) { return table().find(job).launches[int(job.lot)]; }
 
-Launch sum_chunks_of(const Task& task) { return task.f64 ? launch_sum_chunks<double> : launch_sum_chunks<float>; }
+Launch sum_chunks_of(const CutJob& job) { return job.f64 ? launch_sum_chunks<double> : launch_sum_chunks<float>; }
 
 void launch_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, void* stream) {
 #if defined(__CUDACC__)

@@ -1,14 +1,14 @@
 // The kernels as the host sees them.
 #pragma once
 
-#include "task.h"
+#include "cut_job.h"
 
 namespace fastvae {
 
-using Launch = void (*)(const Task& task, int64_t blocks, void* stream);
+using Launch = void (*)(const CutJob& job, int64_t blocks, void* stream);
 
-Launch kernel_of(const Task& task);
-Launch sum_chunks_of(const Task& task);  // adds up the partial sums that the kernel has left
+Launch kernel_of(const CutJob& job);
+Launch sum_chunks_of(const CutJob& job);  // adds up the partial sums that the kernel has left
 void launch_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, void* stream);
 
 }  // namespace fastvae

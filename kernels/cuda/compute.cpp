@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kLongRow = 4096;      // a row beyond this is split where the rows are too few to fill the chip,
 constexpr int64_t kManyRows = 1024;     // as fewer than this are,
-constexpr int64_t kLongestRow = 65536;  // and in any case where one thread's share would lose accuracy
+constexpr int64_t kLongestRow = 65536;  // and in any case where one thread's stretch would lose accuracy
 constexpr int64_t kLarge = 16 << 20;    // elements from which larger pieces still fill the chip
 constexpr int64_t kMostThreads = 1 << 19;
 constexpr int64_t kBlocksPerMultiprocessor = 32;
@@ -80,45 +80,42 @@ int64_t chunk_of(const Job& job, int64_t width) {
   return split ? kLongRow * large : int64_t(1) << 30;
 }
 
-Task cut(const Job& job) {
-  Task task{job, {}};
-  choose_rows(task);
-  task.lot = choose_lot(task);
-  int64_t width = width_of(task.lot);
-  if (width > 1) pad_batch(task);
-  int64_t lead = task.rows > 1 && task.cols % width != 0 ? width - 1 : 0;  // a row may begin in the midst of a unit
-  int64_t positions = std::max<int64_t>(task.cols + lead, 1);
-  task.span = int32_t(chunk_of(task, width));
-  task.chunks = (positions + task.span - 1) / task.span;
+CutJob cut(const Job& planned) {
+  CutJob job{planned, Constants<float>(planned.constants)};
+  choose_rows(job);
+  job.lot = choose_lot(job);
+  int64_t width = width_of(job.lot);
+  if (width > 1) pad_batch(job);
+  int64_t lead = job.rows > 1 && job.cols % width != 0 ? width - 1 : 0;  // a row may begin in the midst of a unit
+  int64_t positions = std::max<int64_t>(job.cols + lead, 1);
+  job.span = int32_t(chunk_of(job, width));
+  job.chunks = (positions + job.span - 1) / job.span;
   int64_t lanes = 1;
-  while (lanes < kThreads && lanes * width < positions) lanes *= 2, ++task.log_lanes;
-  while (task.chunks == 1 && lanes > kWarp && task.rows * lanes > kMostThreads) lanes /= 2, --task.log_lanes;
+  while (lanes < kThreads && lanes * width < positions) lanes *= 2, ++job.log_lanes;
+  while (job.chunks == 1 && lanes > kWarp && job.rows * lanes > kMostThreads) lanes /= 2, --job.log_lanes;
   int64_t rows_per_tile = kThreads / lanes;
-  task.tiles = (task.rows + rows_per_tile - 1) / rows_per_tile * task.chunks;
-  const Constants<double>& c = job.constants;
-  task.constants_f32 = {float(c.clamp_lo), float(c.clamp_hi),       float(c.scale_eps), float(c.free_bits),
-                        float(c.x_scale),  float(c.log_normalizer), float(c.beta),      float(c.share)};
-  return task;
+  job.tiles = (job.rows + rows_per_tile - 1) / rows_per_tile * job.chunks;
+  return job;
 }
 
 }  // namespace
 
-void compute(const Job& job) {
+void compute(const Job& planned) {
   using torch::headeronly::ScalarType;
-  Task task = cut(job);
-  if (task.tiles == 0) return;
+  CutJob job = cut(planned);
+  if (job.tiles == 0) return;
   OnDevice device(job.device.index);
-  bool two_steps = task.chunks > 1 && sums(task);
+  bool two_steps = job.chunks > 1 && sums(job);
   std::optional<Tensor> partial;  // freed while the kernels may still be under way, as torch's allocator allows
   if (two_steps) {
     partial =
-        empty({task.outputs * task.rows * task.chunks}, job.f64 ? ScalarType::Double : ScalarType::Float, job.device);
-    task.partial = partial->data_ptr();
+        empty({job.outputs * job.rows * job.chunks}, job.f64 ? ScalarType::Double : ScalarType::Float, job.device);
+    job.partial = partial->data_ptr();
   }
-  kernel_of(task)(task, std::min(task.tiles, device.multiprocessors() * kBlocksPerMultiprocessor), device.stream());
+  kernel_of(job)(job, std::min(job.tiles, device.multiprocessors() * kBlocksPerMultiprocessor), device.stream());
   device.check_launch();
   if (two_steps) {
-    sum_chunks_of(task)(task, (task.outputs * task.rows * kWarp + kThreads - 1) / kThreads, device.stream());
+    sum_chunks_of(job)(job, (job.outputs * job.rows * kWarp + kThreads - 1) / kThreads, device.stream());
     device.check_launch();
   }
 }

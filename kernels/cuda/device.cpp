@@ -4,7 +4,8 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
+
+#include "../host/tensors.h"
 
 namespace fastvae {
 

@@ -1,3 +1,7 @@
-// log p(x|z): its formulas, in the table of this device.
-#define FASTVAE_FAMILIES "../cuda/families.h"
+// log p(x|z): its formulas as kernels.
+#include "../math/likelihood.h"
+#include "kernels.h"
+
+void fastvae::FASTVAE_ISA::add_likelihood(Table& table) {
 #include "../tables/likelihood.h"
+}

@@ -138,15 +138,15 @@ FASTVAE_FN void store_unit(const Operand& operand, char* row, const Unit& unit, 
 }
 
 // One element, wherever it lies.
-FASTVAE_FN int64_t scattered_offset(const Task& task, const Operand& operand, int64_t row, int64_t col) {
+FASTVAE_FN int64_t scattered_offset(const CutJob& job, const Operand& operand, int64_t row, int64_t col) {
   if (operand.event_contiguous) return row + col;
-  return operand.event_constant ? row : row + offset_of(task, operand, task.batch_ndim, task.ndim, col);
+  return operand.event_constant ? row : row + offset_of(job, operand, job.batch_ndim, job.ndim, col);
 }
 
 template <class T>
-FASTVAE_CALL T load_scattered(const Task& task, const Operand& operand, int64_t row, int64_t col) {
+FASTVAE_CALL T load_scattered(const CutJob& job, const Operand& operand, int64_t row, int64_t col) {
   if (operand.data == nullptr) return static_cast<T>(operand.fill);
-  int64_t offset = scattered_offset(task, operand, row, col);
+  int64_t offset = scattered_offset(job, operand, row, col);
   if (operand.type == Type::f64) return static_cast<T>(static_cast<const double*>(operand.data)[offset]);
   int log = log_bytes(operand.type);
   const char* at = static_cast<const char*>(operand.data) + (offset << log);
@@ -154,8 +154,8 @@ FASTVAE_CALL T load_scattered(const Task& task, const Operand& operand, int64_t 
 }
 
 template <class T>
-FASTVAE_CALL void store_scattered(const Task& task, const Operand& operand, int64_t row, int64_t col, T y) {
-  int64_t offset = scattered_offset(task, operand, row, col);
+FASTVAE_CALL void store_scattered(const CutJob& job, const Operand& operand, int64_t row, int64_t col, T y) {
+  int64_t offset = scattered_offset(job, operand, row, col);
   switch (operand.type) {
     case Type::f64:
       static_cast<double*>(operand.data)[offset] = y;
@@ -179,11 +179,11 @@ template <class A>
 using Row = std::conditional_t<kScattered<A>, int64_t, char*>;
 
 template <class A>
-FASTVAE_FN Row<A> row_of(const Task& task, const Operand& operand, const Share& share) {
+FASTVAE_FN Row<A> row_of(const CutJob& job, const Operand& operand, const Stretch& stretch) {
   if constexpr (kScattered<A>) {
-    return offset_of(task, operand, 0, task.batch_ndim, share.row);
+    return offset_of(job, operand, 0, job.batch_ndim, stretch.row);
   } else {
-    int64_t offset = share.outer * operand.strides[0] + share.inner * operand.strides[1];
+    int64_t offset = stretch.outer * operand.strides[0] + stretch.inner * operand.strides[1];
     return static_cast<char*>(operand.data) + (offset << log_bytes(operand.type));
   }
 }
@@ -195,8 +195,8 @@ FASTVAE_FN Row<A> advance(const Operand& operand, Row<A> row, int64_t elements) 
 }
 
 template <class A>
-FASTVAE_FN Raw<A> load(const Task& task, const Operand& operand, Row<A> row, const Unit& unit) {
-  if constexpr (kScattered<A>) return load_scattered<typename A::T>(task, operand, row, unit.col);
+FASTVAE_FN Raw<A> load(const CutJob& job, const Operand& operand, Row<A> row, const Unit& unit) {
+  if constexpr (kScattered<A>) return load_scattered<typename A::T>(job, operand, row, unit.col);
   else return load_unit<A>(operand, row, unit);
 }
 
@@ -206,9 +206,9 @@ FASTVAE_FN void convert(const Operand&, const T& value, T (&x)[1]) {
 }
 
 template <class A>
-FASTVAE_FN void store(const Task& task, const Operand& operand, Row<A> row, const Unit& unit,
+FASTVAE_FN void store(const CutJob& job, const Operand& operand, Row<A> row, const Unit& unit,
                       const typename A::T (&y)[A::width]) {
-  if constexpr (kScattered<A>) store_scattered<typename A::T>(task, operand, row, unit.col, y[0]);
+  if constexpr (kScattered<A>) store_scattered<typename A::T>(job, operand, row, unit.col, y[0]);
   else store_unit<A>(operand, row, unit, y);
 }
 

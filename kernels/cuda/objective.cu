@@ -1,3 +1,7 @@
-// The two halves put together: its formulas, in the table of this device.
-#define FASTVAE_FAMILIES "../cuda/families.h"
+// The two halves put together: its formulas as kernels.
+#include "../math/objective.h"
+#include "kernels.h"
+
+void fastvae::FASTVAE_ISA::add_objective(Table& table) {
 #include "../tables/objective.h"
+}

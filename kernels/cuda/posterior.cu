@@ -1,14 +1,10 @@
-// q(z|x): its formulas in every reading of the scale, float and double.
+// q(z|x): its formulas as kernels, values alone.
 #include "../math/posterior.h"
-#include "families.h"
+#include "kernels.h"
 
-namespace fastvae::FASTVAE_ISA {
+#undef OPERATOR
+#define OPERATOR(name, F, ...) table.add<Value, F>(Formula::name);
 
-void add_posterior(Table& table) {
-  add_scaled<Rsample, Sampling::noise>(table, Formula::rsample);
-  add_scaled<KlStandardNormal>(table, Formula::kl_standard_normal);
-  add_scaled<KlNormal>(table, Formula::kl_normal);
-  add_scaled<RsampleKl, Sampling::noise>(table, Formula::rsample_kl);
+void fastvae::FASTVAE_ISA::add_posterior(Table& table) {
+#include "../tables/posterior.h"
 }
-
-}  // namespace fastvae::FASTVAE_ISA

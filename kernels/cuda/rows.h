@@ -1,4 +1,4 @@
-// How a thread works through its share of a row: load, formula, weight, store or sum. No formula is known here.
+// How a thread works through its stretch of a row: load, formula, weight, store or sum. No formula is known here.
 #pragma once
 
 #include <utility>
@@ -7,26 +7,14 @@
 
 namespace fastvae::FASTVAE_ISA {
 
-FASTVAE_FN const Constants<float>& constants(const Task& task, float) { return task.constants_f32; }
-FASTVAE_FN const Constants<double>& constants(const Task& task, double) { return task.constants; }
-
-FASTVAE_FN bool is_summed(const Operand& output) { return output.summed && output.data != nullptr; }
-
-template <class T>
-FASTVAE_FN bool is_closed(const Task& task) {
-  return task.gate != nullptr && *static_cast<const T*>(task.gate) == T(-1);
-}
-
-template <class T>
-FASTVAE_FN void store_sum(const Task& task, const Operand& output, int64_t row, double total) {
-  static_cast<T*>(output.data)[row] = static_cast<T>(total * task.sum_scale);
-}
+FASTVAE_FN const Constants<float>& constants(const CutJob& job, float) { return job.constants_f32; }
+FASTVAE_FN const Constants<double>& constants(const CutJob& job, double) { return job.constants; }
 
 // A row's sum, or a chunk's.
 template <class T>
-FASTVAE_FN void store_team_sum(const Task& task, const Share& share, int k, T total) {
-  if (task.chunks == 1) store_sum<T>(task, task.output[k], share.row, total);
-  else static_cast<T*>(task.partial)[(k * task.rows + share.row) * task.chunks + share.chunk] = total;
+FASTVAE_FN void store_team_sum(const CutJob& job, const Stretch& stretch, int k, T total) {
+  if (job.chunks == 1) store_sum<T>(job, job.output[k], stretch.row, total);
+  else static_cast<T*>(job.partial)[(k * job.rows + stretch.row) * job.chunks + stretch.chunk] = total;
 }
 
 // A unit's sum, by pairs.
@@ -40,11 +28,16 @@ FASTVAE_FN T sum(const Unit& unit, const T (&y)[width]) {
   return x[0];
 }
 
-template <class F, class T, int width, size_t... I, size_t... O>
-FASTVAE_FN void apply(const Task& task, const T (&x)[F::inputs][width], T (&y)[F::outputs][width],
+template <class D, class T, int width, size_t... I, size_t... O>
+FASTVAE_FN void apply(const CutJob& job, const T (&x)[D::inputs][width], T (&y)[D::outputs][width],
                       std::index_sequence<I...>, std::index_sequence<O...>) {
   FASTVAE_UNROLL
-  for (int e = 0; e < width; ++e) F::at(constants(task, T()), x[I][e]..., y[O][e]...);
+  for (int e = 0; e < width; ++e) {
+    const T inputs[] = {x[I][e]...};
+    T outputs[D::outputs];
+    D::at(constants(job, T()), inputs, outputs);
+    ((y[O][e] = outputs[O]), ...);
+  }
 }
 
 // Where the weight is zero the result is zero, NaN or not.
@@ -54,44 +47,43 @@ FASTVAE_FN void apply_weight(const T (&weight)[width], T (&y)[outputs][width]) {
     for (int e = 0; e < width; ++e) y[k][e] = weight[e] == T(0) ? T(0) : y[k][e] * weight[e];
 }
 
-// `F` computes in A::T; its sampled inputs come last: noise is one, sums over samples are two.
-template <class F, class A, Sampling sampling>
-FASTVAE_FN void walk_share(const Task& task, const Share& share, typename A::T (&sums)[F::outputs]) {
+// `D` computes in A::T; its sampled inputs come last: noise is one, sums over samples are two.
+template <class D, class A>
+FASTVAE_FN void walk_stretch(const CutJob& job, const Stretch& stretch, typename A::T (&sums)[D::outputs]) {
   using T = typename A::T;
-  constexpr int sampled = sampling == Sampling::none ? 0 : sampling == Sampling::noise ? 1 : 2;
-  constexpr int read = F::inputs - sampled;
-  for (int k = 0; k < F::outputs; ++k) sums[k] = T(0);
-  if (share.first >= share.end) return;
+  constexpr int read = D::inputs - D::sampled;
+  for (int k = 0; k < D::outputs; ++k) sums[k] = T(0);
+  if (stretch.first >= stretch.end) return;
 
-  Row<A> in_row[read], out_row[F::outputs];
-  for (int k = 0; k < read; ++k) in_row[k] = row_of<A>(task, task.input[k], share);
-  for (int k = 0; k < F::outputs; ++k) out_row[k] = row_of<A>(task, task.output[k], share);
-  Row<A> weight_row = row_of<A>(task, task.weight, share);
+  Row<A> in_row[read], out_row[D::outputs];
+  for (int k = 0; k < read; ++k) in_row[k] = row_of<A>(job, job.input[k], stretch);
+  for (int k = 0; k < D::outputs; ++k) out_row[k] = row_of<A>(job, job.output[k], stretch);
+  Row<A> weight_row = row_of<A>(job, job.weight, stretch);
   SampleRow<A> samples = {};
-  if constexpr (sampled > 0) samples = sample_row<A>(task, share);
+  if constexpr (D::sampled > 0) samples = sample_row<A>(job, stretch);
 
   FASTVAE_ROLLED
-  for (int position = share.first; position < share.end; position += share.step) {
-    Unit unit = unit_at<A>(share, position);
+  for (int position = stretch.first; position < stretch.end; position += stretch.step) {
+    Unit unit = unit_at<A>(stretch, position);
     Raw<A> raw[read], raw_weight = {};
-    T x[F::inputs][A::width], y[F::outputs][A::width];
+    T x[D::inputs][A::width], y[D::outputs][A::width];
     FASTVAE_UNROLL
-    for (int k = 0; k < read; ++k) raw[k] = load<A>(task, task.input[k], in_row[k], unit);
-    if (task.weighted) raw_weight = load<A>(task, task.weight, weight_row, unit);
-    if constexpr (sampling == Sampling::noise) sample_noise<A>(task, samples, 0, unit, x[read]);
-    if constexpr (sampling == Sampling::gradient) sum_samples<A>(task, samples, unit, x[read], x[read + 1]);
+    for (int k = 0; k < read; ++k) raw[k] = load<A>(job, job.input[k], in_row[k], unit);
+    if (job.weighted) raw_weight = load<A>(job, job.weight, weight_row, unit);
+    if constexpr (D::sampled == 1) sample_noise<A>(job, samples, 0, unit, x[read]);
+    if constexpr (D::sampled == 2) sum_samples<A>(job, samples, unit, x[read], x[read + 1]);
     FASTVAE_UNROLL
-    for (int k = 0; k < read; ++k) convert(task.input[k], raw[k], x[k]);
-    apply<F>(task, x, y, std::make_index_sequence<F::inputs>(), std::make_index_sequence<F::outputs>());
-    if (task.weighted) {
+    for (int k = 0; k < read; ++k) convert(job.input[k], raw[k], x[k]);
+    apply<D>(job, x, y, std::make_index_sequence<D::inputs>(), std::make_index_sequence<D::outputs>());
+    if (job.weighted) {
       T weight[A::width];
-      convert(task.weight, raw_weight, weight);
+      convert(job.weight, raw_weight, weight);
       apply_weight(weight, y);
     }
     FASTVAE_UNROLL
-    for (int k = 0; k < F::outputs; ++k) {
-      if (task.output[k].summed) sums[k] += sum(unit, y[k]);
-      else if (task.output[k].data != nullptr) store<A>(task, task.output[k], out_row[k], unit, y[k]);
+    for (int k = 0; k < D::outputs; ++k) {
+      if (job.output[k].summed) sums[k] += sum(unit, y[k]);
+      else if (job.output[k].data != nullptr) store<A>(job, job.output[k], out_row[k], unit, y[k]);
     }
   }
 }

@@ -43,36 +43,36 @@ struct SampleRow {
 };
 
 template <class A>
-FASTVAE_FN SampleRow<A> sample_row(const Task& task, const Share& share) {
-  return {task.has_eps ? 0 : *task.seed, share.row, row_of<A>(task, task.eps, share),
-          row_of<A>(task, task.grad_z, share)};
+FASTVAE_FN SampleRow<A> sample_row(const CutJob& job, const Stretch& stretch) {
+  return {job.has_eps ? 0 : *job.seed, stretch.row, row_of<A>(job, job.eps, stretch),
+          row_of<A>(job, job.grad_z, stretch)};
 }
 
 template <class A>
-FASTVAE_FN void sample_noise(const Task& task, const SampleRow<A>& at, int64_t k, const Unit& unit,
+FASTVAE_FN void sample_noise(const CutJob& job, const SampleRow<A>& at, int64_t k, const Unit& unit,
                              typename A::T (&eps)[A::width]) {
-  if (task.has_eps) {
-    Row<A> row = advance<A>(task.eps, at.eps, k * task.eps_sample_stride);
-    convert(task.eps, load<A>(task, task.eps, row, unit), eps);
+  if (job.has_eps) {
+    Row<A> row = advance<A>(job.eps, at.eps, k * job.eps_sample_stride);
+    convert(job.eps, load<A>(job, job.eps, row, unit), eps);
   } else {
-    noise(at.seed, static_cast<uint64_t>((k * task.rows + at.row) * task.cols + unit.col), eps);
+    noise(at.seed, static_cast<uint64_t>((k * job.rows + at.row) * job.cols + unit.col), eps);
   }
 }
 
 // Sums over the samples of grad_z and grad_z * eps, samples in their order.
 template <class A>
-FASTVAE_FN void sum_samples(const Task& task, const SampleRow<A>& at, const Unit& unit, typename A::T (&sum)[A::width],
+FASTVAE_FN void sum_samples(const CutJob& job, const SampleRow<A>& at, const Unit& unit, typename A::T (&sum)[A::width],
                             typename A::T (&sum_eps)[A::width]) {
   using T = typename A::T;
   for (int e = 0; e < A::width; ++e) sum[e] = sum_eps[e] = T(0);
-  if (task.grad_z.data == nullptr) return;
+  if (job.grad_z.data == nullptr) return;
   FASTVAE_ROLLED
-  for (int64_t k = 0; k < task.samples; ++k) {
+  for (int64_t k = 0; k < job.samples; ++k) {
     T grad[A::width], eps[A::width];
-    Row<A> row = advance<A>(task.grad_z, at.grad, k * task.grad_sample_stride);
-    Raw<A> raw = load<A>(task, task.grad_z, row, unit);
-    sample_noise<A>(task, at, k, unit, eps);
-    convert(task.grad_z, raw, grad);
+    Row<A> row = advance<A>(job.grad_z, at.grad, k * job.grad_sample_stride);
+    Raw<A> raw = load<A>(job, job.grad_z, row, unit);
+    sample_noise<A>(job, at, k, unit, eps);
+    convert(job.grad_z, raw, grad);
     for (int e = 0; e < A::width; ++e) sum[e] += grad[e], sum_eps[e] = fma(grad[e], eps[e], sum_eps[e]);
   }
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "compiler.h"
-#include "task.h"
+#include "cut_job.h"
 
 namespace fastvae::FASTVAE_ISA {
 
@@ -26,8 +26,8 @@ struct Singles {
 template <class A>
 constexpr bool kScattered = A::width == 1;
 
-// A thread's share of a tile.
-struct Share {
+// A thread's stretch of a tile.
+struct Stretch {
   int64_t row, chunk;
   int64_t outer, inner;  // the row's place in the two batch dimensions of a job that is not scattered
   int64_t first_col;     // column of position 0, before the row's first where the row does not begin a unit
@@ -48,46 +48,46 @@ FASTVAE_FN int64_t quotient(int64_t n, int64_t by) {
 }
 
 template <class A>
-FASTVAE_FN Share share_of(const Task& task, int64_t tile, int thread) {
-  Share share;
+FASTVAE_FN Stretch stretch_of(const CutJob& job, int64_t tile, int thread) {
+  Stretch stretch;
   // Chunks of one row each, or rows of one chunk each.
-  share.row = task.chunks > 1 ? quotient(tile, task.chunks) : (tile * kThreads + thread) >> task.log_lanes;
-  share.chunk = task.chunks > 1 ? tile - share.row * task.chunks : 0;
-  share.outer = 0;
-  share.inner = share.row;
-  if (!kScattered<A> && task.sizes[0] != 1) {
-    share.outer = quotient(share.row, task.sizes[1]);
-    share.inner = share.row - share.outer * task.sizes[1];
+  stretch.row = job.chunks > 1 ? quotient(tile, job.chunks) : (tile * kThreads + thread) >> job.log_lanes;
+  stretch.chunk = job.chunks > 1 ? tile - stretch.row * job.chunks : 0;
+  stretch.outer = 0;
+  stretch.inner = stretch.row;
+  if (!kScattered<A> && job.sizes[0] != 1) {
+    stretch.outer = quotient(stretch.row, job.sizes[1]);
+    stretch.inner = stretch.row - stretch.outer * job.sizes[1];
   }
-  share.lane = thread & ((1 << task.log_lanes) - 1);
-  int lead = static_cast<int>((share.row * task.cols) & (A::width - 1));
-  share.first_col = share.chunk * task.span - lead;
-  share.first = share.lane * A::width;
-  share.step = A::width << task.log_lanes;
-  share.begin = share.chunk == 0 ? lead : 0;
-  int64_t rest = share.row < task.rows ? task.cols - share.first_col : 0;
-  share.end = static_cast<int>(rest < task.span ? rest : task.span);
-  return share;
+  stretch.lane = thread & ((1 << job.log_lanes) - 1);
+  int lead = static_cast<int>((stretch.row * job.cols) & (A::width - 1));
+  stretch.first_col = stretch.chunk * job.span - lead;
+  stretch.first = stretch.lane * A::width;
+  stretch.step = A::width << job.log_lanes;
+  stretch.begin = stretch.chunk == 0 ? lead : 0;
+  int64_t rest = stretch.row < job.rows ? job.cols - stretch.first_col : 0;
+  stretch.end = static_cast<int>(rest < job.span ? rest : job.span);
+  return stretch;
 }
 
 // `position` is before the end.
 template <class A>
-FASTVAE_FN Unit unit_at(const Share& share, int position) {
+FASTVAE_FN Unit unit_at(const Stretch& stretch, int position) {
   constexpr unsigned all = (1u << A::width) - 1;
-  int before = share.begin - position, behind = position + A::width - share.end;
+  int before = stretch.begin - position, behind = position + A::width - stretch.end;
   unsigned valid = before > 0 ? all << before : all;
   if (behind > 0) valid &= all >> behind;
-  return {share.first_col + position, valid & all};
+  return {stretch.first_col + position, valid & all};
 }
 
 FASTVAE_FN bool is_valid(const Unit& unit, int element) { return (unit.valid >> element) & 1; }
 
 // Offset of element `index`, counted in row-major order over dimensions first .. last.
-FASTVAE_CALL int64_t offset_of(const Task& task, const Operand& operand, int first, int last, int64_t index) {
+FASTVAE_CALL int64_t offset_of(const CutJob& job, const Operand& operand, int first, int last, int64_t index) {
   int64_t offset = 0;
   for (int d = last - 1; d >= first; --d) {
-    int64_t above = quotient(index, task.sizes[d]);
-    offset += (index - above * task.sizes[d]) * operand.strides[d];
+    int64_t above = quotient(index, job.sizes[d]);
+    offset += (index - above * job.sizes[d]) * operand.strides[d];
     index = above;
   }
   return offset;

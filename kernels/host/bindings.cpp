@@ -1,260 +1,126 @@
-// The dispatcher's kernels: each operator of fastvae/ops as a plan over its operands. Each device's library compiles
+// The dispatcher's kernels: each operator of kernels/tables as a plan over its operands. Each device's library compiles
 // this file under its dispatch key.
 #include <algorithm>
-#include <string>
 #include <string_view>
-#include <tuple>
-#include <utility>
-#include <vector>
 
+#include "call.h"
 #include "plan.h"
 
 namespace fastvae {
 
 namespace {
 
-const Tensor* get(const OptionalTensor& tensor) { return tensor.has_value() ? &*tensor : nullptr; }
+using torch::stable::detail::from;
+using torch::stable::detail::to;
 
-// The four arguments that close every schema with a scale.
-struct Reading {
-  const std::string& scale_as;
-  double scale_eps, clamp_lo, clamp_hi;
+// What a call was given.
+struct Given : Constants<double> {
+  OptionalTensor grads[kMaxOutputs], operands[kMaxOperands];
+#define FASTVAE_MEMBER(name, Type) Type name = {};
+  FASTVAE_ARGUMENTS(FASTVAE_MEMBER)
 };
 
-void read_scale(Plan& plan, const Reading& reading) {
-  static constexpr std::string_view kNames[] = {"log_var", "log_std", "var", "std", "softplus"};
-  int index = 0;
-  while (index < int(ScaleAs::count) && kNames[index] != reading.scale_as) ++index;
-  STD_TORCH_CHECK(index < int(ScaleAs::count), "fastvae: unknown scale_as '", reading.scale_as, "'");
-  Job& job = plan.job;
-  job.scale_as = ScaleAs(index);
-  job.constants.scale_eps = reading.scale_eps;
-  job.constants.clamp_lo = reading.clamp_lo;
-  job.constants.clamp_hi = reading.clamp_hi;
+template <class T>
+void take(StableIValue value, T& into) {
+  into = to<T>(value);
 }
 
-// What a sum over events and its backward share. `grad` is null in the forward, which has no such input.
-Plan event_plan(Formula formula, const OptionalTensor* grad, std::initializer_list<const Tensor*> operands,
-                const OptionalTensor& weight, int64_t event_ndim) {
-  std::vector<const Tensor*> shaped(operands);
-  shaped.push_back(get(weight));
-  Plan plan(formula, shaped, event_ndim);
-  if (grad != nullptr) plan.input_of_rows(*grad);
-  for (const Tensor* operand : operands) plan.input(*operand);
-  plan.weight(weight);
-  return plan;
+// ScaleAs::count where the name is unknown. Not by to<std::string>, which never frees what it has read.
+void take(StableIValue value, ScaleAs& into) {
+  static constexpr std::string_view kNames[] = {
+#define SCALE_AS(name, Read) #name,
+#include "../tables/scale_as.h"
+#undef SCALE_AS
+  };
+  StringHandle handle = to<StringHandle>(value);
+  const char* text = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_string_c_str(handle, &text));
+  into = ScaleAs(std::find(std::begin(kNames), std::end(kNames), text) - kNames);
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_delete_string(handle));
 }
 
-Plan kl_plan(Formula formula, const OptionalTensor* grad, std::initializer_list<const Tensor*> operands,
-             const OptionalTensor& weight, int64_t event_ndim, double free_bits, const Reading& reading) {
-  Plan plan = event_plan(formula, grad, operands, weight, event_ndim);
-  read_scale(plan, reading);
-  plan.job.constants.free_bits = free_bits;
-  return plan;
+void take(argument::Name argument, StableIValue value, Given& given) {
+  switch (argument) {
+#define FASTVAE_TAKE(name, ...) \
+  case argument::name:          \
+    return take(value, given.name);
+#define FASTVAE_FLAG(name, usual) \
+  case argument::name:            \
+    return static_cast<void>(given.name = to<bool>(value));
+    FASTVAE_ARGUMENTS(FASTVAE_TAKE)
+    FASTVAE_CONSTANTS(FASTVAE_TAKE, FASTVAE_TAKE, FASTVAE_FLAG)
+    case argument::count:
+      return;
+  }
 }
 
-Plan bernoulli_plan(Formula formula, const OptionalTensor* grad, const Tensor& x, const Tensor& logits,
-                    const OptionalTensor& weight, int64_t event_ndim, double x_scale) {
-  Plan plan = event_plan(formula, grad, {&x, &logits}, weight, event_ndim);
-  plan.job.constants.x_scale = x_scale;
-  return plan;
+// Arguments are ours to free once they are taken off the stack: all are, before any is looked at.
+Given take_all(const Call& call, const StableIValue* stack) {
+  Given given;
+  for (int k = 0; k < call.grads; ++k) take(*stack++, given.grads[k]);
+  for (int k = 0; k < call.tensors; ++k) given.operands[k] = to<Tensor>(*stack++);
+  for (int k = 0; k < call.num_names; ++k) take(call.names[k], *stack++, given);
+  if (call.tensors < call.operands) given.operands[call.tensors] = given.beta;
+  return given;
 }
 
-Plan gaussian_plan(Formula formula, const OptionalTensor* grad, const Tensor& x, const Tensor& mean,
-                   const Tensor& scale, const OptionalTensor& weight, int64_t event_ndim, double x_scale,
-                   bool normalized, const Reading& reading) {
-  Plan plan = event_plan(formula, grad, {&x, &mean, &scale}, weight, event_ndim);
-  read_scale(plan, reading);
-  plan.job.constants.x_scale = x_scale;
-  plan.job.constants.log_normalizer = normalized ? 0.91893853320467274178 : 0;  // log(2 pi) / 2
-  return plan;
+Plan plan_of(const Call& call, const Given& given) {
+  std::vector<const Tensor*> shaped;
+  shaped.reserve(call.operands + 1);
+  for (int k = 0; k < call.operands; ++k) shaped.push_back(get(given.operands[k]));
+  shaped.push_back(get(given.weight));
+  return {call.formula, call.direction, shaped, given.event_ndim, given.num_samples};
 }
 
-Tensor computed_sum(Plan plan) {
-  Tensor sum = plan.output_sum();
-  plan.run();
-  return sum;
+// In the order of the formula's inputs.
+void add_inputs(Plan& plan, const Call& call, const Given& given) {
+  for (int k = call.samples; k < call.grads; ++k) plan.input_of_rows(given.grads[k]);
+  for (int k = call.operands - call.reads; k < call.operands; ++k) plan.input(get(given.operands[k]), 1);
+  plan.weight(given.weight);
+  if (call.samples) plan.samples(given.grads[0], given.seed, given.eps);
 }
 
-// A gradient for each operand, empty where it is not needed.
-template <class... Operands>
-auto computed_grads(Plan plan, const std::vector<bool>& needs, const Operands&... operands) {
-  // Braces: evaluated from left to right, as the formula's outputs stand.
-  std::tuple grads{plan.output_grad(operands, needs[plan.job.outputs])...};
-  plan.run();
-  return grads;
-}
-
-Tensor rsample(Tensor mean, Tensor scale, OptionalTensor seed, OptionalTensor eps, int64_t num_samples,
-               std::string scale_as, double scale_eps, double clamp_lo, double clamp_hi) {
-  Plan plan(Formula::rsample, {&mean, &scale}, 0, num_samples);
-  read_scale(plan, {scale_as, scale_eps, clamp_lo, clamp_hi});
-  plan.input(mean);
-  plan.input(scale);
-  plan.noise(seed, eps);
-  Tensor z = plan.output(mean);
-  plan.run();
-  return z;
-}
-
-std::tuple<Tensor, Tensor> rsample_backward(OptionalTensor grad_z, Tensor mean, Tensor scale, OptionalTensor seed,
-                                            OptionalTensor eps, int64_t num_samples, std::string scale_as,
-                                            double scale_eps, double clamp_lo, double clamp_hi,
-                                            std::vector<bool> needs) {
-  Plan plan(Formula::rsample_backward, {&mean, &scale}, 0);
-  read_scale(plan, {scale_as, scale_eps, clamp_lo, clamp_hi});
-  plan.input(scale);
-  plan.gradient_of_samples(grad_z, seed, eps, num_samples);
-  return computed_grads(std::move(plan), needs, mean, scale);
-}
-
-Tensor kl_standard_normal(Tensor mean, Tensor scale, OptionalTensor weight, int64_t event_ndim, double free_bits,
-                          std::string scale_as, double scale_eps, double clamp_lo, double clamp_hi) {
-  return computed_sum(kl_plan(Formula::kl_standard_normal, nullptr, {&mean, &scale}, weight, event_ndim, free_bits,
-                              {scale_as, scale_eps, clamp_lo, clamp_hi}));
-}
-
-std::tuple<Tensor, Tensor> kl_standard_normal_backward(OptionalTensor grad_kl, Tensor mean, Tensor scale,
-                                                       OptionalTensor weight, int64_t event_ndim, double free_bits,
-                                                       std::string scale_as, double scale_eps, double clamp_lo,
-                                                       double clamp_hi, std::vector<bool> needs) {
-  return computed_grads(kl_plan(Formula::kl_standard_normal_backward, &grad_kl, {&mean, &scale}, weight, event_ndim,
-                                free_bits, {scale_as, scale_eps, clamp_lo, clamp_hi}),
-                        needs, mean, scale);
-}
-
-Tensor kl_normal(Tensor mean_q, Tensor scale_q, Tensor mean_p, Tensor scale_p, OptionalTensor weight,
-                 int64_t event_ndim, double free_bits, std::string scale_as, double scale_eps, double clamp_lo,
-                 double clamp_hi) {
-  return computed_sum(kl_plan(Formula::kl_normal, nullptr, {&mean_q, &scale_q, &mean_p, &scale_p}, weight, event_ndim,
-                              free_bits, {scale_as, scale_eps, clamp_lo, clamp_hi}));
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor> kl_normal_backward(OptionalTensor grad_kl, Tensor mean_q, Tensor scale_q,
-                                                              Tensor mean_p, Tensor scale_p, OptionalTensor weight,
-                                                              int64_t event_ndim, double free_bits,
-                                                              std::string scale_as, double scale_eps, double clamp_lo,
-                                                              double clamp_hi, std::vector<bool> needs) {
-  return computed_grads(kl_plan(Formula::kl_normal_backward, &grad_kl, {&mean_q, &scale_q, &mean_p, &scale_p}, weight,
-                                event_ndim, free_bits, {scale_as, scale_eps, clamp_lo, clamp_hi}),
-                        needs, mean_q, scale_q, mean_p, scale_p);
-}
-
-std::tuple<Tensor, Tensor> rsample_kl(Tensor mean, Tensor scale, OptionalTensor seed, OptionalTensor eps,
-                                      int64_t event_ndim, double free_bits, std::string scale_as, double scale_eps,
-                                      double clamp_lo, double clamp_hi) {
-  Plan plan = kl_plan(Formula::rsample_kl, nullptr, {&mean, &scale}, {}, event_ndim, free_bits,
-                      {scale_as, scale_eps, clamp_lo, clamp_hi});
-  plan.noise(seed, eps);
-  Tensor z = plan.output(mean), kl = plan.output_sum();
-  plan.run();
-  return {z, kl};
-}
-
-std::tuple<Tensor, Tensor> rsample_kl_backward(OptionalTensor grad_z, OptionalTensor grad_kl, Tensor mean, Tensor scale,
-                                               OptionalTensor seed, OptionalTensor eps, int64_t event_ndim,
-                                               double free_bits, std::string scale_as, double scale_eps,
-                                               double clamp_lo, double clamp_hi, std::vector<bool> needs) {
-  Plan plan = kl_plan(Formula::rsample_kl_backward, &grad_kl, {&mean, &scale}, {}, event_ndim, free_bits,
-                      {scale_as, scale_eps, clamp_lo, clamp_hi});
-  plan.gradient_of_samples(grad_z, seed, eps, 0);
-  return computed_grads(std::move(plan), needs, mean, scale);
-}
-
-Tensor bernoulli_log_prob(Tensor x, Tensor logits, OptionalTensor weight, int64_t event_ndim, double x_scale) {
-  return computed_sum(bernoulli_plan(Formula::bernoulli_log_prob, nullptr, x, logits, weight, event_ndim, x_scale));
-}
-
-std::tuple<Tensor, Tensor> bernoulli_log_prob_backward(OptionalTensor grad_log_prob, Tensor x, Tensor logits,
-                                                       OptionalTensor weight, int64_t event_ndim, double x_scale,
-                                                       std::vector<bool> needs) {
-  return computed_grads(
-      bernoulli_plan(Formula::bernoulli_log_prob_backward, &grad_log_prob, x, logits, weight, event_ndim, x_scale),
-      needs, x, logits);
-}
-
-Tensor gaussian_log_prob(Tensor x, Tensor mean, Tensor scale, OptionalTensor weight, int64_t event_ndim, double x_scale,
-                         bool normalized, std::string scale_as, double scale_eps, double clamp_lo, double clamp_hi) {
-  return computed_sum(gaussian_plan(Formula::gaussian_log_prob, nullptr, x, mean, scale, weight, event_ndim, x_scale,
-                                    normalized, {scale_as, scale_eps, clamp_lo, clamp_hi}));
-}
-
-std::tuple<Tensor, Tensor, Tensor> gaussian_log_prob_backward(OptionalTensor grad_log_prob, Tensor x, Tensor mean,
-                                                              Tensor scale, OptionalTensor weight, int64_t event_ndim,
-                                                              double x_scale, bool normalized, std::string scale_as,
-                                                              double scale_eps, double clamp_lo, double clamp_hi,
-                                                              std::vector<bool> needs) {
-  return computed_grads(gaussian_plan(Formula::gaussian_log_prob_backward, &grad_log_prob, x, mean, scale, weight,
-                                      event_ndim, x_scale, normalized, {scale_as, scale_eps, clamp_lo, clamp_hi}),
-                        needs, x, mean, scale);
-}
-
-// The total of all elements, and with it a gradient for each operand, empty where it is not needed.
-template <class... Operands>
-auto computed_total(Plan plan, double share, const std::vector<bool>& needs, const Operands&... operands) {
-  plan.job.constants.share = share;
-  std::tuple results{plan.output_sum(), plan.output_grad(operands, needs[plan.job.outputs - 1])...};
-  plan.run();
+std::vector<Tensor> add_outputs(Plan& plan, const Call& call, const Given& given) {
+  std::vector<Tensor> results;
+  results.reserve(call.values + call.gradients);
+  const Tensor& like = *given.operands[0];
+  for (int k = 0; k < call.values; ++k) results.push_back(k < call.samples ? plan.output(like) : plan.output_sum());
+  for (int k = 0; k < call.gradients; ++k) {
+    const Tensor* operand = get(given.operands[call.operands - call.gradients + k]);
+    results.push_back(plan.output_grad(operand == nullptr ? like : *operand, given.needs[k]));
+  }
   return results;
 }
 
-std::tuple<Tensor, Tensor, Tensor> bernoulli_log_prob_one_pass(Tensor x, Tensor logits, OptionalTensor weight,
-                                                               int64_t event_ndim, double x_scale, double share,
-                                                               std::vector<bool> needs) {
-  return computed_total(
-      bernoulli_plan(Formula::bernoulli_log_prob_one_pass, nullptr, x, logits, weight, event_ndim, x_scale), share,
-      needs, x, logits);
+void run(const Call& call, StableIValue* stack, uint64_t num_args, uint64_t num_outputs) {
+  STD_TORCH_CHECK(
+      int(num_args) == call.grads + call.tensors + call.num_names && int(num_outputs) == call.values + call.gradients,
+      "fastvae: ", call.name, " has another schema than its kernel");
+  Given given = take_all(call, stack);
+  STD_TORCH_CHECK(given.scale_as != ScaleAs::count, "fastvae: unknown scale_as");
+  STD_TORCH_CHECK(int(given.needs.size()) == call.gradients, "fastvae: `needs` is one bool for each gradient");
+  Plan plan = plan_of(call, given);
+  plan.job.scale_as = given.scale_as;
+  plan.job.constants = given;
+  if (given.averaged) plan.average();
+  add_inputs(plan, call, given);
+  std::vector<Tensor> results = add_outputs(plan, call, given);
+  plan.run();
+  for (const Tensor& result : results) *stack++ = from(result);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> gaussian_log_prob_one_pass(
-    Tensor x, Tensor mean, Tensor scale, OptionalTensor weight, int64_t event_ndim, double x_scale, bool normalized,
-    std::string scale_as, double scale_eps, double clamp_lo, double clamp_hi, double share, std::vector<bool> needs) {
-  return computed_total(gaussian_plan(Formula::gaussian_log_prob_one_pass, nullptr, x, mean, scale, weight, event_ndim,
-                                      x_scale, normalized, {scale_as, scale_eps, clamp_lo, clamp_hi}),
-                        share, needs, x, mean, scale);
+template <const Call& call>
+void kernel(StableIValue* stack, uint64_t num_args, uint64_t num_outputs) {
+  run(call, stack, num_args, num_outputs);
 }
 
 void rescale_(Tensor grad, Tensor upstream) {
-  Plan plan(Formula::rescale, {&grad, &upstream}, 0);
-  plan.input(grad);
-  plan.input(upstream);
-  plan.output_into(grad);
-  plan.gate(upstream);
+  Plan plan(Formula::rescale, Direction::value, {&grad, &upstream}, 0);
+  plan.input(&grad);
+  plan.input(&upstream);
+  plan.add_output(grad, false);
+  plan.skip_if_minus_1(upstream);
   plan.run();
-}
-
-// The loss and its parts, and their backward. `grads` is empty in the forward.
-Plan elbo_plan(Formula formula, std::initializer_list<const OptionalTensor*> grads, const Tensor& log_px,
-               const Tensor& kl, const OptionalTensor& beta, double beta_value, int64_t event_ndim) {
-  Plan plan(formula, {&log_px, &kl, get(beta)}, event_ndim);
-  plan.job.constants.beta = beta_value;
-  for (const OptionalTensor* grad : grads) plan.input_of_rows(*grad);
-  plan.input(log_px);
-  plan.input(kl);
-  plan.input(beta, 1.0);
-  return plan;
-}
-
-double share(const Plan& plan, bool mean) { return mean ? 1.0 / double(std::max<int64_t>(plan.event_size(), 1)) : 1.0; }
-
-std::tuple<Tensor, Tensor, Tensor, Tensor> elbo(Tensor log_px, Tensor kl, OptionalTensor beta, double beta_value,
-                                                int64_t event_ndim, bool mean) {
-  Plan plan = elbo_plan(Formula::elbo, {}, log_px, kl, beta, beta_value, event_ndim);
-  plan.job.sum_scale = share(plan, mean);
-  Tensor loss = plan.output_sum(), bound = plan.output_sum(), log_likelihood = plan.output_sum();
-  Tensor total_kl = plan.output_sum();
-  plan.run();
-  return {loss, bound, log_likelihood, total_kl};
-}
-
-std::tuple<Tensor, Tensor, Tensor> elbo_backward(OptionalTensor grad_loss, OptionalTensor grad_elbo,
-                                                 OptionalTensor grad_log_likelihood, OptionalTensor grad_kl,
-                                                 Tensor log_px, Tensor kl, OptionalTensor beta, double beta_value,
-                                                 int64_t event_ndim, bool mean, std::vector<bool> needs) {
-  Plan plan = elbo_plan(Formula::elbo_backward, {&grad_loss, &grad_elbo, &grad_log_likelihood, &grad_kl}, log_px, kl,
-                        beta, beta_value, event_ndim);
-  plan.job.constants.share = share(plan, mean);
-  return computed_grads(std::move(plan), needs, log_px, kl, beta.has_value() ? *beta : log_px);
 }
 
 Tensor philox(Tensor counter, Tensor key) {
@@ -274,24 +140,21 @@ Tensor philox(Tensor counter, Tensor key) {
 }  // namespace fastvae
 
 STABLE_TORCH_LIBRARY_IMPL(fastvae, FASTVAE_DISPATCH_KEY, m) {
-#define FASTVAE_IMPL(name) m.impl(#name, TORCH_BOX(&fastvae::name))
-  FASTVAE_IMPL(rsample);
-  FASTVAE_IMPL(rsample_backward);
-  FASTVAE_IMPL(kl_standard_normal);
-  FASTVAE_IMPL(kl_standard_normal_backward);
-  FASTVAE_IMPL(kl_normal);
-  FASTVAE_IMPL(kl_normal_backward);
-  FASTVAE_IMPL(rsample_kl);
-  FASTVAE_IMPL(rsample_kl_backward);
-  FASTVAE_IMPL(bernoulli_log_prob);
-  FASTVAE_IMPL(bernoulli_log_prob_backward);
-  FASTVAE_IMPL(gaussian_log_prob);
-  FASTVAE_IMPL(gaussian_log_prob_backward);
-  FASTVAE_IMPL(bernoulli_log_prob_one_pass);
-  FASTVAE_IMPL(gaussian_log_prob_one_pass);
-  FASTVAE_IMPL(rescale_);
-  FASTVAE_IMPL(elbo);
-  FASTVAE_IMPL(elbo_backward);
-  FASTVAE_IMPL(philox);
-#undef FASTVAE_IMPL
+  using namespace fastvae;
+  using namespace fastvae::argument;
+#define FASTVAE_KERNEL(op, suffix, D, F, ...)                                                                      \
+  {                                                                                                                \
+    static constexpr Call call = describe<FASTVAE_ISA::D, FASTVAE_ISA::F>(#op suffix, Formula::op, {__VA_ARGS__}); \
+    m.impl(call.name, kernel<call>);                                                                               \
+  }
+#define OPERATOR(name, F, ...)                    \
+  FASTVAE_KERNEL(name, "", Value, F, __VA_ARGS__) \
+  FASTVAE_KERNEL(name, "_backward", Gradient, F, __VA_ARGS__)
+#define LIKELIHOOD(name, F, ...)                     \
+  OPERATOR(name, F, weight, event_ndim, __VA_ARGS__) \
+  FASTVAE_KERNEL(name, "_one_pass", OnePass, F, weight, event_ndim, __VA_ARGS__)
+#define FORMULA(...)
+#include "../tables/operators.h"
+  m.impl("rescale_", TORCH_BOX(&rescale_));
+  m.impl("philox", TORCH_BOX(&philox));
 }

@@ -3,34 +3,27 @@
 
 #include <cstdint>
 
-#include "../math/constants.h"
+#include "../math/formula.h"
 
 namespace fastvae {
 
 constexpr int kMaxDims = 8;  // after merging; more distinct strides than that are made contiguous first
 constexpr int kMaxOperands = 8;
+constexpr int kMaxOutputs = 5;
 
 enum class Type : uint8_t { f32, f64, f16, bf16, u8, boolean };
-enum class ScaleAs : uint8_t { log_var, log_std, var, std, softplus, count };
+enum class ScaleAs : uint8_t {
+#define SCALE_AS(name, Read) name,
+#include "../tables/scale_as.h"
+#undef SCALE_AS
+  count
+};
 
 enum class Formula : uint8_t {
-  rsample,
-  rsample_backward,
-  kl_standard_normal,
-  kl_standard_normal_backward,
-  kl_normal,
-  kl_normal_backward,
-  rsample_kl,
-  rsample_kl_backward,
-  bernoulli_log_prob,
-  bernoulli_log_prob_backward,
-  gaussian_log_prob,
-  gaussian_log_prob_backward,
-  bernoulli_log_prob_one_pass,
-  gaussian_log_prob_one_pass,
-  rescale,
-  elbo,
-  elbo_backward,
+#define FORMULA(name, ...) name,
+#define OPERATOR FORMULA
+#define LIKELIHOOD FORMULA
+#include "../tables/operators.h"
   count
 };
 
@@ -56,6 +49,7 @@ enum class Sampling : uint8_t { none, noise, gradient };
 
 struct Job {
   Formula formula = Formula::count;
+  Direction direction = Direction::value;
   ScaleAs scale_as = ScaleAs::log_var;
   bool f64 = false;
   Constants<double> constants;
@@ -65,7 +59,7 @@ struct Job {
   int64_t rows = 1, cols = 1;
 
   int inputs = 0, outputs = 0;
-  Operand input[kMaxOperands], output[kMaxOperands];
+  Operand input[kMaxOperands], output[kMaxOutputs];
   bool weighted = false;
   Operand weight;
 
@@ -75,9 +69,21 @@ struct Job {
   bool has_eps = false;
   Operand eps, grad_z;  // strides of one sample
   int64_t eps_sample_stride = 0, grad_sample_stride = 0;
-  double sum_scale = 1;
-  const void* gate = nullptr;  // a number of the arithmetic type, on the device: where it is -1 there is nothing to do
+  double sum_scale = 1;                   // of what is summed over a row
+  const void* skip_if_minus_1 = nullptr;  // a number of the arithmetic type, on the device: at -1 nothing is done
   Device device;
 };
+
+FASTVAE_FN bool is_summed(const Operand& output) { return output.summed && output.data != nullptr; }
+
+template <class T>
+FASTVAE_FN bool is_skipped(const Job& job) {
+  return job.skip_if_minus_1 != nullptr && *static_cast<const T*>(job.skip_if_minus_1) == T(-1);
+}
+
+template <class T>
+FASTVAE_FN void store_sum(const Job& job, const Operand& output, int64_t row, double total) {
+  static_cast<T*>(output.data)[row] = static_cast<T>(total * job.sum_scale);
+}
 
 }  // namespace fastvae

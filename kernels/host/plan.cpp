@@ -46,17 +46,20 @@ void for_operands(Job& job, Visit visit) {
 
 }  // namespace
 
-Plan::Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t event_ndim, int64_t num_samples)
+Plan::Plan(Formula formula, Direction direction, const std::vector<const Tensor*>& operands, int64_t event_ndim,
+           int64_t num_samples)
     : shape_(broadcast(operands)),
       event_ndim_(event_ndim),
+      num_samples_(num_samples),
       first_dtype_(operands.front()->scalar_type()),
       device_(device_of(*operands.front())) {
-  if (num_samples > 0) shape_.insert(shape_.begin(), num_samples);
+  if (direction == Direction::value && num_samples > 0) shape_.insert(shape_.begin(), num_samples);
   STD_TORCH_CHECK(event_ndim >= 0 && event_ndim <= int64_t(shape_.size()), "fastvae: event_ndim out of range");
   STD_TORCH_CHECK(shape_.size() <= kMaxDims, "fastvae: operands have at most ", kMaxDims, " dimensions");
   for (const Tensor* tensor : operands)
     job.f64 = job.f64 || (tensor != nullptr && tensor->scalar_type() == ScalarType::Double);
   job.formula = formula;
+  job.direction = direction;
   job.device = device_;
   job.ndim = int(shape_.size());
   job.batch_ndim = event_ndim == 0 ? 0 : job.ndim - int(event_ndim);
@@ -65,7 +68,11 @@ Plan::Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t 
 
 ScalarType Plan::accumulate_dtype() const { return job.f64 ? ScalarType::Double : ScalarType::Float; }
 
-int64_t Plan::event_size() const { return product(shape_.data() + shape_.size() - event_ndim_, event_ndim_); }
+void Plan::average() {
+  int64_t count = product(shape_.data() + shape_.size() - event_ndim_, event_ndim_);
+  double factor = 1.0 / double(std::max<int64_t>(count, 1));
+  (job.direction == Direction::value ? job.sum_scale : job.constants.factor) = factor;
+}
 
 // The tensor against the shape, less `skip_leading` dimensions of its own and the shape's last `event_ndim`.
 Operand Plan::operand(const Tensor& tensor, int64_t skip_leading, int64_t event_ndim) const {
@@ -85,11 +92,10 @@ Operand Plan::operand(const Tensor& tensor, int64_t skip_leading, int64_t event_
   return result;
 }
 
-void Plan::input(const Tensor& tensor) { job.input[job.inputs++] = operand(tensor); }
-
-void Plan::input(const OptionalTensor& tensor, double fill) {
-  if (tensor.has_value()) return input(*tensor);
-  job.input[job.inputs++].fill = fill;
+void Plan::input(const Tensor* tensor, double fill) {
+  Operand& in = job.input[job.inputs++];
+  if (tensor != nullptr) in = operand(*tensor);
+  else in.fill = fill;
 }
 
 void Plan::input_of_rows(const OptionalTensor& grad) {
@@ -102,27 +108,17 @@ void Plan::weight(const OptionalTensor& tensor) {
   if (job.weighted) job.weight = operand(*tensor);
 }
 
-void Plan::take_seed(const OptionalTensor& seed, const OptionalTensor& eps) {
+void Plan::samples(const OptionalTensor& grad_z, const OptionalTensor& seed, const OptionalTensor& eps) {
   STD_TORCH_CHECK(seed.has_value() != eps.has_value(), "fastvae: exactly one of seed and eps is given");
+  STD_TORCH_CHECK(
+      eps.has_value() || (seed->numel() == 1 && seed->scalar_type() == ScalarType::Long && is_on(device_, *seed)),
+      "fastvae: seed is one int64 element on the operands' device");
+  bool backward = job.direction == Direction::gradient;
+  int64_t sample_axis = backward && num_samples_ > 0 ? 1 : 0;  // forward, the shape has it
+  job.sampling = backward ? Sampling::gradient : Sampling::noise;
+  job.samples = sample_axis ? num_samples_ : 1;
   job.has_eps = eps.has_value();
-  if (job.has_eps) return;
-  STD_TORCH_CHECK(seed->numel() == 1 && seed->scalar_type() == ScalarType::Long && is_on(device_, *seed),
-                  "fastvae: seed is one int64 element on the operands' device");
-  job.seed = static_cast<const uint64_t*>(seed->data_ptr());
-}
-
-void Plan::noise(const OptionalTensor& seed, const OptionalTensor& eps) {
-  take_seed(seed, eps);
-  job.sampling = Sampling::noise;
-  if (job.has_eps) job.eps = operand(*eps);
-}
-
-void Plan::gradient_of_samples(const OptionalTensor& grad_z, const OptionalTensor& seed, const OptionalTensor& eps,
-                               int64_t num_samples) {
-  take_seed(seed, eps);
-  job.sampling = Sampling::gradient;
-  job.samples = std::max<int64_t>(num_samples, 1);
-  int64_t sample_axis = num_samples > 0 ? 1 : 0;
+  if (!job.has_eps) job.seed = static_cast<const uint64_t*>(seed->data_ptr());
   auto take = [&](const OptionalTensor& tensor, Operand& into, int64_t& sample_stride) {
     if (!tensor.has_value()) return;
     into = operand(*tensor, sample_axis);
@@ -167,12 +163,10 @@ Tensor Plan::output_grad(const Tensor& like, bool needed) {
   return add_output(empty(shape, accumulate_dtype(), device_), shared);
 }
 
-void Plan::output_into(const Tensor& tensor) { add_output(tensor, false); }
-
-void Plan::gate(const Tensor& number) {
+void Plan::skip_if_minus_1(const Tensor& number) {
   STD_TORCH_CHECK(number.numel() == 1 && number.scalar_type() == accumulate_dtype() && is_on(device_, number),
-                  "fastvae: a gate is one number of the arithmetic type, on the operands' device");
-  job.gate = number.data_ptr();
+                  "fastvae: what is compared with -1 is one number of the arithmetic type, on the operands' device");
+  job.skip_if_minus_1 = number.data_ptr();
 }
 
 // The order in which dimensions are walked: the event's as memory has them. Noise is numbered in logical order and

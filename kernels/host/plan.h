@@ -17,40 +17,36 @@ void classify(Job& job);
 class Plan {
  public:
   // Rows are the leading dimensions, events the last `event_ndim`; an elementwise plan sums nothing.
-  // The shape is that of the operands broadcast, with an axis of `num_samples` in front where that is not 0.
-  Plan(Formula formula, const std::vector<const Tensor*>& operands, int64_t event_ndim, int64_t num_samples = 0);
+  // The shape is that of the operands broadcast; a value has an axis of `num_samples` in front where that is not 0.
+  Plan(Formula formula, Direction direction, const std::vector<const Tensor*>& operands, int64_t event_ndim,
+       int64_t num_samples = 0);
 
   Job job;
 
-  void input(const Tensor& tensor);
-  void input(const OptionalTensor& tensor, double fill);
+  void input(const Tensor* tensor, double fill = 0);
   void input_of_rows(const OptionalTensor& grad);  // gradient of an output_sum: one value for each row, 0 where absent
   void weight(const OptionalTensor& tensor);
-  // The last input: noise, numbered in row-major order of the shape.
-  void noise(const OptionalTensor& seed, const OptionalTensor& eps);
-  // The last two inputs: sums over the samples of grad_z and of grad_z * noise; 0 where grad_z is absent.
-  void gradient_of_samples(const OptionalTensor& grad_z, const OptionalTensor& seed, const OptionalTensor& eps,
-                           int64_t num_samples);
+  // The last inputs: noise, numbered in row-major order of the shape; of a gradient two, sums over the samples of
+  // grad_z and of grad_z * noise, 0 where grad_z is absent.
+  void samples(const OptionalTensor& grad_z, const OptionalTensor& seed, const OptionalTensor& eps);
 
-  int64_t event_size() const;
+  void average();                                          // what is summed over events is a mean
   Tensor output(const Tensor& like);                       // full shape, the dtype and, if it can be, layout of `like`
+  Tensor add_output(Tensor tensor, bool summed);           // over what is there
   Tensor output_sum();                                     // one value for each row, [*batch]
   Tensor output_grad(const Tensor& operand, bool needed);  // as ops/_operator.py's empty_grad says
-  void output_into(const Tensor& tensor);                  // full shape, over what is there
-  void gate(const Tensor& number);                         // see Job
+  void skip_if_minus_1(const Tensor& number);              // see Job
 
   void run();
 
  private:
   Shape shape_;
-  int64_t event_ndim_;
+  int64_t event_ndim_, num_samples_;
   torch::headeronly::ScalarType first_dtype_;
   Device device_;
 
   Operand operand(const Tensor& tensor, int64_t skip_leading = 0, int64_t event_ndim = 0) const;
   torch::headeronly::ScalarType accumulate_dtype() const;
-  void take_seed(const OptionalTensor& seed, const OptionalTensor& eps);
-  Tensor add_output(Tensor tensor, bool summed);
   std::vector<int> walking_order() const;
   void merge(const std::vector<int>& order);
 };

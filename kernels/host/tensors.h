@@ -10,11 +10,17 @@
 
 #include "job.h"
 
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK  // of torch 2.12 on
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
+
 namespace fastvae {
 
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 using Shape = std::vector<int64_t>;
+
+inline const Tensor* get(const OptionalTensor& tensor) { return tensor.has_value() ? &*tensor : nullptr; }
 
 Device device_of(const Tensor& tensor);
 bool is_on(const Device& device, const Tensor& tensor);

@@ -1,30 +1,21 @@
 // log p(x|z): log-likelihoods element by element.
 #pragma once
 
-#include "constants.h"
-#include "elementary.h"
-#include "posterior.h"
+#include "scale.h"
 
 namespace fastvae::FASTVAE_ISA {
 
 // x l - softplus(l): cross-entropy in logits
 template <class T>
 struct BernoulliLogProb {
-  static constexpr int inputs = 2, outputs = 1;
-  static constexpr unsigned tensor_inputs = 0b11;
-  static FASTVAE_FN void at(const Constants<T>& c, T x, T logits, T& log_prob) {
+  static FASTVAE_FN void value(const Constants<T>& c, T x, T logits, T& log_prob) {
     // max(l, 0) - l x as one product: no difference of two large terms.
     T target = x * c.x_scale;
     T linear = logits * (logits > T(0) ? T(1) - target : -target);
     log_prob = -(linear + log1p_unit(exp_decay(-abs(logits))));
   }
-};
 
-template <class T>
-struct BernoulliLogProbBackward {
-  static constexpr int inputs = 3, outputs = 2;
-  static constexpr unsigned tensor_inputs = 0b110;
-  static FASTVAE_FN void at(const Constants<T>& c, T grad, T x, T logits, T& grad_x, T& grad_logits) {
+  static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T logits, T& grad_x, T& grad_logits) {
     grad_x = grad * (logits * c.x_scale);
     // x - sigmoid(l) by the smaller of sigmoid(l) and 1 - sigmoid(l): what is left at a saturated pixel is not rounded
     // off.
@@ -36,21 +27,14 @@ struct BernoulliLogProbBackward {
 // -((x - mean)^2 / (2 var) + log std + log(2 pi) / 2), scaled before it is squared
 template <class T, class ScaleAs>
 struct GaussianLogProb {
-  static constexpr int inputs = 3, outputs = 1;
-  static constexpr unsigned tensor_inputs = 0b111;
-  static FASTVAE_FN void at(const Constants<T>& c, T x, T mean, T scale, T& log_prob) {
+  static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T scale, T& log_prob) {
     Scale<T> s = ScaleAs::read(c, scale);
     T residual = fma(x, c.x_scale, -mean) * s.inv_std;
-    log_prob = -(T(0.5) * fma(residual, residual, s.log_var) + c.log_normalizer);
+    log_prob = -(T(0.5) * fma(residual, residual, s.log_var) + c.normalized * T(0.91893853320467274178));
   }
-};
 
-template <class T, class ScaleAs>
-struct GaussianLogProbBackward {
-  static constexpr int inputs = 4, outputs = 3;
-  static constexpr unsigned tensor_inputs = 0b1110;
-  static FASTVAE_FN void at(const Constants<T>& c, T grad, T x, T mean, T scale, T& grad_x, T& grad_mean,
-                            T& grad_scale) {
+  static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T mean, T scale, T& grad_x, T& grad_mean,
+                                  T& grad_scale) {
     Scale<T> s = ScaleAs::read(c, scale);
     T residual = fma(x, c.x_scale, -mean) * s.inv_std;
     grad_mean = grad * (residual * s.inv_std);
@@ -60,36 +44,10 @@ struct GaussianLogProbBackward {
   }
 };
 
-// Losses in one pass: `share` times the value, and the gradients of its negative.
-template <class T>
-struct BernoulliLogProbOnePass {
-  static constexpr int inputs = 2, outputs = 3;
-  static constexpr unsigned tensor_inputs = 0b11;
-  static FASTVAE_FN void at(const Constants<T>& c, T x, T logits, T& total, T& grad_x, T& grad_logits) {
-    BernoulliLogProb<T>::at(c, x, logits, total);
-    total *= c.share;
-    BernoulliLogProbBackward<T>::at(c, -c.share, x, logits, grad_x, grad_logits);
-  }
-};
-
-template <class T, class ScaleAs>
-struct GaussianLogProbOnePass {
-  static constexpr int inputs = 3, outputs = 4;
-  static constexpr unsigned tensor_inputs = 0b111;
-  static FASTVAE_FN void at(const Constants<T>& c, T x, T mean, T scale, T& total, T& grad_x, T& grad_mean,
-                            T& grad_scale) {
-    GaussianLogProb<T, ScaleAs>::at(c, x, mean, scale, total);
-    total *= c.share;
-    GaussianLogProbBackward<T, ScaleAs>::at(c, -c.share, x, mean, scale, grad_x, grad_mean, grad_scale);
-  }
-};
-
 // The gradients of a negative total as those of a total whose gradient is `upstream`.
 template <class T>
 struct Rescale {
-  static constexpr int inputs = 2, outputs = 1;
-  static constexpr unsigned tensor_inputs = 0b01;
-  static FASTVAE_FN void at(const Constants<T>&, T grad, T upstream, T& result) { result = grad * -upstream; }
+  static FASTVAE_FN void value(const Constants<T>&, T grad, T upstream, T& result) { result = grad * -upstream; }
 };
 
 }  // namespace fastvae::FASTVAE_ISA

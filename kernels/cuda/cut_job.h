@@ -13,7 +13,7 @@ enum class Lot : uint8_t { quads, octets, scattered, scattered_f64, count };
 
 // A tile is what a block takes at a time: as many rows as its threads serve, or one chunk of a long row. It depends on
 // the shape alone, and so do the partial sums and their order.
-struct Task : Job {
+struct CutJob : Job {
   Constants<float> constants_f32;
   Lot lot = Lot::quads;
   int log_lanes = 0;  // of the number of threads that share a row
@@ -22,6 +22,6 @@ struct Task : Job {
   void* partial = nullptr;  // [output, row, chunk] in the arithmetic type, where chunks > 1
 };
 
-static_assert(sizeof(Task) <= 4096, "what a launch can pass by value");
+static_assert(sizeof(CutJob) <= 4096, "what a launch can pass by value");
 
 }  // namespace fastvae

@@ -8,7 +8,7 @@ namespace fastvae {
 constexpr int64_t kTile = 1024;           // elements, at most: a few operands' buffers stay in the first-level cache
 constexpr int64_t kShortRow = kTile / 2;  // shorter rows share a tile
 
-struct Work : Job {
+struct CutJob : Job {
   bool streaming = false;  // outputs are larger than the caches
 
   // The work as a list of tasks: `tasks` = row groups times column chunks. It depends on the shape alone, never on the
@@ -19,8 +19,8 @@ struct Work : Job {
 
 struct Backend {
   const char* name;
-  void (*run)(const Work&, int64_t first_task, int64_t last_task);
-  void (*sum_chunks)(const Work&);
+  void (*run)(const CutJob&, int64_t first_task, int64_t last_task);
+  void (*sum_chunks)(const CutJob&);
   void (*philox)(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count);
 };
 

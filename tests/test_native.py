@@ -1,0 +1,75 @@
+"""The compiled libraries against the contract: the names in their tables, and what they leave uncomputed."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastvae import backends
+from fastvae.backends import native
+from fastvae.ops import OPERATORS, Likelihood
+from fastvae.ops._contract import parse
+from fastvae.ops._operator import SCALE_AS
+
+TABLES = Path(__file__).parents[1] / "kernels" / "tables"
+LIKELIHOODS = [name for name, operator in OPERATORS.items() if isinstance(operator, Likelihood)]
+
+needs_native = pytest.mark.skipif(native.why_not("cpu") is not None, reason=str(native.why_not("cpu")))
+
+
+def lines():
+    """(kind, name, arguments behind the operands) of each operator, as the files have them."""
+    for file in sorted(TABLES.glob("*.h")):
+        for kind, name, rest in re.findall(r"^(OPERATOR|LIKELIHOOD)\((\w+), \w+(.*)\)", file.read_text(), re.MULTILINE):
+            yield kind, name, tuple(re.findall(r"\w+", rest))
+
+
+@pytest.mark.parametrize(("kind", "name", "arguments"), list(lines()))
+def test_tables_have_the_names_of_the_schemas(kind, name, arguments):
+    operator = OPERATORS[name]
+    assert (kind == "LIKELIHOOD") == isinstance(operator, Likelihood)
+    if kind == "LIKELIHOOD":
+        arguments = ("weight", "event_ndim", *arguments)
+    if "scale_as" in operator.constants:
+        arguments += tuple(argument.name for argument in parse(SCALE_AS))
+    operands = [argument.name for argument in operator.arguments if argument.type == "Tensor"]
+    assert operator.forward.names == (*operands, *arguments)
+
+
+@needs_native
+@pytest.mark.parametrize("kernel", [contract.name for *_, name, _ in lines() for contract in OPERATORS[name].contracts])
+def test_every_line_is_bound(kernel):
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"fastvae::{kernel}", "CPU")
+
+
+CONSTANTS = {"normalized": True, "scale_as": "softplus", "scale_eps": 1e-4}
+USUAL = {"x_scale": 1.0, "clamp_lo": -torch.inf, "clamp_hi": torch.inf}
+UNUSUAL = {"x_scale": 0.5, "clamp_lo": 0.1, "clamp_hi": 2.0}
+
+
+@needs_native
+@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("constants", [USUAL, UNUSUAL], ids=["usual", "unusual"])
+def test_a_gradient_has_the_same_bits_whichever_others_are_wanted(name, dtype, weighted, constants):
+    """Loops leave out what nobody wants."""
+    operator, shape = OPERATORS[name], (5, 1037)
+    given = {operand: torch.rand(shape).to(dtype) for operand in operator.operands}
+    given |= {"weight": (torch.rand(shape) > 0.3).to(dtype) if weighted else None, "event_ndim": 1, "factor": 0.25}
+    given |= {"grad_log_prob": torch.rand(5, dtype=torch.float64 if dtype == torch.float64 else torch.float32)}
+    given |= CONSTANTS | constants
+    count = len(operator.differentiable)
+    for contract in (operator.backward, operator.one_pass):
+        arguments = [given[argument] for argument in contract.names if argument != "needs"]
+        with backends.use("native"):
+            everything = contract.call(*arguments, [True] * count)
+            for needs in itertools.product([False, True], repeat=count):
+                results = contract.call(*arguments, list(needs))
+                wanted = [True] * (len(results) - count) + list(needs)
+                for need, result, full in zip(wanted, results, everything, strict=True):
+                    assert torch.equal(result, full) if need else result.numel() == 0
