@@ -63,6 +63,18 @@ def test_noise_takes_few_instructions(name):
     assert kernel["instructions"] <= MOST_INSTRUCTIONS[name] * kernel["elements"]
 
 
+# Of each maker one: what the others refuse, these do too.
+@pytest.mark.parametrize("architecture", ["sm_90", "gfx942"])
+def test_all_that_operators_launch_compiles(architecture):
+    launches = [json.loads(line) for line in run("--operators", architecture).splitlines()]
+    kernels = {kernel for launch in launches for kernel in launch["kernels"]}
+    failures = [f"{launch['contract']}: {launch['error']}" for launch in launches if launch["error"]]
+    print(f"\n{architecture}: {len(kernels)} kernels of {len(launches)} launches, {len(failures)} failures")
+    assert not failures, "\n".join(failures)
+    names = {launch["contract"] for launch in launches}
+    assert names == {launch["contract"] for launch in launches if launch["kernels"]}
+
+
 def test_a_formula_of_another_source_is_another_kernel(tmp_path):
     """Triton keeps what it has compiled on disk: an update must not find the kernels of before."""
     source = "import triton\n\n\n@triton.jit\ndef value(values, scalars, READ, FLAGS):\n    return (values[0] * {},)\n"

@@ -19,7 +19,6 @@ _LN2_LOW = tl.constexpr(1.42860677e-06)
 _ROUND_MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer
 _SQRT_HALF_BITS = tl.constexpr(0x3F3504F3)
 _INFINITY = tl.constexpr(float("inf"))
-_NAN = tl.constexpr(float("nan"))
 
 
 @triton.jit
@@ -113,7 +112,8 @@ def log(x):
         y = log_normal(tl.where(subnormal, x * 8388608.0, x)) - tl.where(subnormal, 15.9423847, 0.0)
         y = tl.where(x > 3.40282347e38, x, y)
         y = tl.where(x == 0.0, -_INFINITY, y)
-        return tl.where(x >= 0.0, y, _NAN)
+        # Not a global: Triton compares those, and NaN differs from itself.
+        return tl.where(x >= 0.0, y, float("nan"))
 
 
 @triton.jit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ...ops import Contract, Operator
 from . import plan
+from .device import on_device
 from .prepare import Constants, Launch, Prepared, Slots, contiguous, prepare, slots_of
 from .rows import NOISE, WEIGHT, sum_parts, walk
 
@@ -70,13 +70,6 @@ def kernel(operator: Operator, contract: Contract, formula: Formula) -> Callable
         return tuple(results) if len(results) > 1 else results[0]
 
     return call
-
-
-def on_device(device: torch.device):
-    """Triton launches on the current device."""
-    if device.type != "cuda" or device.index == torch.cuda.current_device():
-        return contextlib.nullcontext()
-    return torch.cuda.device(device)
 
 
 def _launch(launch: Launch, compiled, slots, args, results, function, scalars, sum_scale) -> None:

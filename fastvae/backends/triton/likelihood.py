@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ...ops import likelihood as ops
 from . import posterior
+from .device import on_device
 from .elementary import sigmoid_tail, softplus_decay
-from .launch import Formula, kernel, on_device
+from .launch import Formula, kernel
 from .prepare import Constants
 
 

@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from triton.language import target_info
 
+from .device import on_device
 from .elementary import COMPILED, polynomial
 
 
@@ -115,5 +116,6 @@ def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     counter, key = counter.contiguous(), key.contiguous()
     words, count = torch.empty_like(counter), counter.numel() // 4
     if count:
-        _philox_kernel[(triton.cdiv(count, 128),)](counter, key, words, count, BLOCK=128)
+        with on_device(counter.device):
+            _philox_kernel[(triton.cdiv(count, 128),)](counter, key, words, count, BLOCK=128)
     return words

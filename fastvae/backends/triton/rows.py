@@ -234,12 +234,11 @@ def _tile(
 @triton.jit
 def _store_sums(tensors, terms, scale, index, inside, L: tl.constexpr):
     outputs = tensors[1]
-    n: tl.constexpr = 0
     for i in tl.static_range(len(outputs)):
         if L.operands[L.num_inputs + i] is not None:
             if L.operands[L.num_inputs + i].kind == "sum":
-                tl.store(outputs[i] + index, tl.sum(terms[n], 1) * scale, inside)
-                n += 1
+                tl.store(outputs[i] + index, tl.sum(terms[0], 1) * scale, inside)
+                terms = terms[1:]
 
 
 @triton.jit
