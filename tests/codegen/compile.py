@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -237,7 +238,9 @@ def further_variants(operator, operands) -> Iterator[dict[str, Any]]:
         named = zip(operator.operands, operands(operator, shape, dtype), strict=True)
         return {**dict(named), "seed": torch.tensor(5), **further}
 
-    yield of((1, 1))  # Triton takes a stride of 1 for a constant
+    # Triton takes a stride of 1 for a constant: of one element, and where rows are walked across.
+    yield of((1, 1))
+    yield {name: t.mT if name in operator.operands else t for name, t in of((4099, 3)).items()}
     yield of(ODD)  # rows in steps and in parts
     if "scale_as" in operator.constants:
         for name in SCALE_AS:
@@ -273,19 +276,23 @@ def every_operator(architecture: str) -> None:
         print(json.dumps({"contract": name, "kernels": launched, "error": error}), flush=True)
 
 
-def hash_with(folder: str) -> str:
-    """Of the kernel that computes `value` of the formula.py in a folder."""
+def hash_with(folder: str, *order: str) -> str:
+    """Of the kernel that computes, in one pass, the value and the gradient of the formula.py in a folder.
+
+    `order`: in which its constants lie, where it is not the schema's.
+    """
     sys.path.insert(0, folder)
-    from formula import value
+    from formula import gradient, value
 
-    from fastvae.backends.triton.launch import Formula, kernel
-    from fastvae.ops.posterior import KL_STANDARD_NORMAL
+    from fastvae.backends.triton import constants
+    from fastvae.backends.triton.launch import launcher
+    from fastvae.ops.likelihood import BERNOULLI_LOG_PROB
 
+    if order:
+        constants.type_of = lambda operator: namedtuple("Constants", order)
     driver.set_active(NoGPU(TARGETS["sm_90"]))
-    operands = torch.zeros(SHORT), torch.zeros(SHORT)
-    call = functools.partial(
-        kernel(KL_STANDARD_NORMAL, KL_STANDARD_NORMAL.forward, Formula(value)), *operands, None, 1, 0.0, *SCALE
-    )
+    one_pass = launcher(BERNOULLI_LOG_PROB, BERNOULLI_LOG_PROB.one_pass, value, gradient)
+    call = functools.partial(one_pass, torch.zeros(SHORT), torch.zeros(SHORT), None, 2, 0.3, 0.5, [True, True])
     return next(compiled({"": call}))[1].hash
 
 
@@ -302,7 +309,7 @@ def main(architectures: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--hash-with":
-        print(hash_with(sys.argv[2]))
+        print(hash_with(*sys.argv[2:]))
     elif sys.argv[1] == "--operators":
         every_operator(sys.argv[2])
     else:

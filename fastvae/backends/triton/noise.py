@@ -7,8 +7,9 @@ import triton
 import triton.language as tl
 from triton.language import target_info
 
-from .device import on_device
+from ...ops.noise import PHILOX
 from .elementary import COMPILED, polynomial
+from .registry import implements, on_device
 
 
 @triton.jit
@@ -112,6 +113,7 @@ def _philox_kernel(counter, key, words, count, BLOCK: tl.constexpr):
     tl.store(words + 4 * i + 3, w3.to(tl.int64), inside)
 
 
+@implements(PHILOX)
 def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     counter, key = counter.contiguous(), key.contiguous()
     words, count = torch.empty_like(counter), counter.numel() // 4
