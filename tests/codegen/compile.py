@@ -1,4 +1,7 @@
-"""Compile the Triton kernels for GPUs that are not here: `python compile.py ARCH...` prints one JSON line a kernel.
+"""Compile the Triton kernels for GPUs that are not here: one JSON line for each.
+
+    python compile.py ARCH...           # representative signatures, and what they take of the chip
+    python compile.py --operators ARCH  # all that every operator's example launches, and what fails
 
 A stand-in for Triton's driver claims the architecture and launches nothing; the package's own launches then compile
 what they would run. A process of its own, since Triton must neither interpret nor have met another driver.
@@ -6,6 +9,7 @@ what they would run. A process of its own, since Triton must neither interpret n
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -13,12 +17,18 @@ import re
 import subprocess
 import sys
 import tempfile
+import traceback
+from collections import namedtuple
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
+from triton.runtime import JITFunction, driver
+
+TESTS = Path(__file__).parents[1]
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -80,13 +90,15 @@ def compiled(calls):
 
 SCALE = ("log_var", 0.0, -math.inf, math.inf)
 SHORT, LONG, DIGITS, ODD = (4096, 256), (64, 65536), (1024, 784), (3, 70001)
-FP32, BF16, UINT8 = torch.float32, torch.bfloat16, torch.uint8
+FP64, FP32, BF16, UINT8 = torch.float64, torch.float32, torch.bfloat16, torch.uint8
 
 
 def calls():
     """Representative signatures by name: operator, shape, dtype. Short rows, long rows, rows of no full tile."""
-    from fastvae.backends.triton import likelihood, posterior
+    from fastvae.backends import triton
+    from fastvae.ops import CONTRACTS
 
+    kernels = triton.functions(CONTRACTS)
     seed, both = torch.tensor(1), [True, True]
 
     def operands(shape, *dtypes):
@@ -96,39 +108,39 @@ def calls():
         return torch.zeros(shape[0])
 
     def rsample(shape, dtype):
-        return posterior.rsample(*operands(shape, dtype, dtype), seed, None, 0, *SCALE)
+        return kernels["rsample"](*operands(shape, dtype, dtype), seed, None, 0, *SCALE)
 
     def rsample_kl(shape, dtype):
-        return posterior.rsample_kl(*operands(shape, dtype, dtype), seed, None, 1, 0.0, *SCALE)
+        return kernels["rsample_kl"](*operands(shape, dtype, dtype), seed, None, 1, 0.0, *SCALE)
 
     def rsample_kl_backward(shape, dtype):
         grad_z, *tensors = operands(shape, dtype, dtype, dtype)
-        return posterior.rsample_kl_backward(grad_z, per_row(shape), *tensors, seed, None, 1, 0.0, *SCALE, both)
+        return kernels["rsample_kl_backward"](grad_z, per_row(shape), *tensors, seed, None, 1, 0.0, *SCALE, both)
 
     def kl_standard_normal(shape, dtype):
-        return posterior.kl_standard_normal(*operands(shape, dtype, dtype), None, 1, 0.0, *SCALE)
+        return kernels["kl_standard_normal"](*operands(shape, dtype, dtype), None, 1, 0.0, *SCALE)
 
     def kl_standard_normal_backward(shape, dtype):
         tensors = operands(shape, dtype, dtype)
-        return posterior.kl_standard_normal_backward(per_row(shape), *tensors, None, 1, 0.0, *SCALE, both)
+        return kernels["kl_standard_normal_backward"](per_row(shape), *tensors, None, 1, 0.0, *SCALE, both)
 
     def kl_normal_backward(shape, dtype):
         tensors = operands(shape, *[dtype] * 4)
-        return posterior.kl_normal_backward(per_row(shape), *tensors, None, 1, 0.0, *SCALE, both + both)
+        return kernels["kl_normal_backward"](per_row(shape), *tensors, None, 1, 0.0, *SCALE, both + both)
 
     def bernoulli_log_prob(shape, dtype, x=None):
-        return likelihood.bernoulli_log_prob(*operands(shape, x or dtype, dtype), None, 1, 1.0)
+        return kernels["bernoulli_log_prob"](*operands(shape, x or dtype, dtype), None, 1, 1.0)
 
     def bernoulli_log_prob_backward(shape, dtype):
         tensors = operands(shape, dtype, dtype)
-        return likelihood.bernoulli_log_prob_backward(per_row(shape), *tensors, None, 1, 1.0, [False, True])
+        return kernels["bernoulli_log_prob_backward"](per_row(shape), *tensors, None, 1, 1.0, [False, True])
 
     def gaussian_log_prob(shape, dtype):
-        return likelihood.gaussian_log_prob(*operands(shape, *[dtype] * 3), None, 1, 1.0, True, *SCALE)
+        return kernels["gaussian_log_prob"](*operands(shape, *[dtype] * 3), None, 1, 1.0, True, *SCALE)
 
     def gaussian_log_prob_backward(shape, dtype):
         tensors = operands(shape, *[dtype] * 3)
-        return likelihood.gaussian_log_prob_backward(
+        return kernels["gaussian_log_prob_backward"](
             per_row(shape), *tensors, None, 1, 1.0, True, *SCALE, [False, True, True]
         )
 
@@ -198,19 +210,89 @@ def amd(kernel) -> dict:
     }
 
 
-def hash_with(folder: str) -> str:
-    """Of the kernel that computes `value` of the formula.py in a folder."""
+def launches() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(contract, call) of all that the examples of operators launch, and of the kernels that no operator has."""
+    sys.path.insert(0, str(TESTS))
+    import examples
+    from fastvae.backends import triton
+    from fastvae.ops import CONTRACTS, OPERATORS
+
+    functions = triton.functions(CONTRACTS)
+    for operator in OPERATORS.values():
+        for contract in operator.contracts:
+            if contract.name in functions:  # else plain torch computes
+                for given in (*examples.variants(operator), *further_variants(operator, examples.operands)):
+                    arguments = examples.contract_arguments(operator, contract, given)
+                    yield contract.name, functools.partial(functions[contract.name], *arguments)
+    words, upstream = torch.zeros(8, 4, dtype=torch.int64), torch.ones(())
+    yield "philox", functools.partial(functions["philox"], words, words[0, :2])
+    for dtype in (FP32, BF16, FP64):
+        yield "rescale_", functools.partial(functions["rescale_"], torch.zeros(8, dtype=dtype), upstream.to(dtype))
+
+
+def further_variants(operator, operands) -> Iterator[dict[str, Any]]:
+    """Layouts and readings that matter to the compiler alone."""
+    from fastvae.formulas.scale import SCALE_AS
+
+    def of(shape, dtype=FP32, **further):
+        named = zip(operator.operands, operands(operator, shape, dtype), strict=True)
+        return {**dict(named), "seed": torch.tensor(5), **further}
+
+    # Triton takes a stride of 1 for a constant: of one element, and where rows are walked across.
+    yield of((1, 1))
+    yield {name: t.mT if name in operator.operands else t for name, t in of((4099, 3)).items()}
+    yield of(ODD)  # rows in steps and in parts
+    if "scale_as" in operator.constants:
+        for name in SCALE_AS:
+            yield of((4, 6), scale_as=name)
+            yield of((4, 6), FP64, scale_as=name, clamp_lo=0.1)
+
+
+@contextlib.contextmanager
+def noting_kernels() -> Iterator[list[str]]:
+    """The hash of whatever is launched."""
+    launched: list[str] = []
+    run = JITFunction.run
+
+    def noting(self, *args, **keywords):
+        kernel = run(self, *args, **keywords)
+        launched.append(kernel.hash)
+        return kernel
+
+    JITFunction.run = noting
+    yield launched
+    JITFunction.run = run
+
+
+def every_operator(architecture: str) -> None:
+    driver.set_active(NoGPU(TARGETS[architecture]))
+    for name, call in launches():
+        error = None
+        with noting_kernels() as launched:
+            try:
+                call()
+            except Exception as raised:  # the others are still of interest
+                error = "".join(traceback.format_exception(raised))
+        print(json.dumps({"contract": name, "kernels": launched, "error": error}), flush=True)
+
+
+def hash_with(folder: str, *order: str) -> str:
+    """Of the kernel that computes, in one pass, the value and the gradient of the formula.py in a folder.
+
+    `order`: in which its constants lie, where it is not the schema's.
+    """
     sys.path.insert(0, folder)
-    from formula import value
+    from formula import gradient, value
 
-    from fastvae.backends.triton.launch import Formula, kernel
-    from fastvae.ops.posterior import KL_STANDARD_NORMAL
+    from fastvae.backends.triton import constants
+    from fastvae.backends.triton.launch import launcher
+    from fastvae.ops.likelihood import BERNOULLI_LOG_PROB
 
+    if order:
+        constants.type_of = lambda operator: namedtuple("Constants", order)
     driver.set_active(NoGPU(TARGETS["sm_90"]))
-    operands = torch.zeros(SHORT), torch.zeros(SHORT)
-    call = functools.partial(
-        kernel(KL_STANDARD_NORMAL, KL_STANDARD_NORMAL.forward, Formula(value)), *operands, None, 1, 0.0, *SCALE
-    )
+    one_pass = launcher(BERNOULLI_LOG_PROB, BERNOULLI_LOG_PROB.one_pass, value, gradient)
+    call = functools.partial(one_pass, torch.zeros(SHORT), torch.zeros(SHORT), None, 2, 0.3, 0.5, [True, True])
     return next(compiled({"": call}))[1].hash
 
 
@@ -227,6 +309,8 @@ def main(architectures: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--hash-with":
-        print(hash_with(sys.argv[2]))
+        print(hash_with(*sys.argv[2:]))
+    elif sys.argv[1] == "--operators":
+        every_operator(sys.argv[2])
     else:
         main(sys.argv[1:])

@@ -63,13 +63,47 @@ def test_noise_takes_few_instructions(name):
     assert kernel["instructions"] <= MOST_INSTRUCTIONS[name] * kernel["elements"]
 
 
+# Of each maker one: what the others refuse, these do too.
+@pytest.mark.parametrize("architecture", ["sm_90", "gfx942"])
+def test_all_that_operators_launch_compiles(architecture):
+    launches = [json.loads(line) for line in run("--operators", architecture).splitlines()]
+    kernels = {kernel for launch in launches for kernel in launch["kernels"]}
+    failures = [f"{launch['contract']}: {launch['error']}" for launch in launches if launch["error"]]
+    print(f"\n{architecture}: {len(kernels)} kernels of {len(launches)} launches, {len(failures)} failures")
+    assert not failures, "\n".join(failures)
+    names = {launch["contract"] for launch in launches}
+    assert names == {launch["contract"] for launch in launches if launch["kernels"]}
+
+
+FORMULA = """
+import triton
+
+@triton.jit
+def value(c, x, logits):
+    return x * {}
+
+@triton.jit
+def gradient(c, grad, x, logits):
+    return grad, grad * {}
+"""
+
+
+def folder_with(folder: Path, *factors: str) -> str:
+    folder.mkdir()
+    (folder / "formula.py").write_text(FORMULA.format(*factors))
+    return str(folder)
+
+
+# Triton keeps what it has compiled on disk: an update must not find the kernels of before.
+
+
 def test_a_formula_of_another_source_is_another_kernel(tmp_path):
-    """Triton keeps what it has compiled on disk: an update must not find the kernels of before."""
-    source = "import triton\n\n\n@triton.jit\ndef value(values, scalars, READ, FLAGS):\n    return (values[0] * {},)\n"
-    hashes = []
-    for factor in ("2.0", "3.0"):
-        folder = tmp_path / factor
-        folder.mkdir()
-        (folder / "formula.py").write_text(source.format(factor))
-        hashes.append(run("--hash-with", str(folder)))
-    assert hashes[0] != hashes[1]
+    factors = (("2.0", "2.0"), ("3.0", "2.0"), ("2.0", "3.0"))
+    hashes = {run("--hash-with", folder_with(tmp_path / str(i), *each)) for i, each in enumerate(factors)}
+    assert len(hashes) == 3
+
+
+def test_constants_in_another_order_are_another_kernel(tmp_path):
+    folder = folder_with(tmp_path / "formula", "2.0", "2.0")
+    orders = ("x_scale share factor fields", "factor share x_scale fields")
+    assert len({run("--hash-with", folder, *order.split()) for order in orders}) == 2

@@ -31,7 +31,6 @@ def interpreting() -> bool:
 
 def functions(contracts: Mapping[str, Contract]) -> Mapping[str, Callable]:
     """The kernels by operator; imports Triton."""
-    from . import likelihood, noise, objective, posterior
+    from . import likelihood, noise, objective, posterior, registry  # noqa: F401  they register their kernels
 
-    found = {name: f for m in (noise, objective, likelihood, posterior) for name, f in vars(m).items()}
-    return {name: found[name] for name in contracts if name in found}
+    return {name: registry.FUNCTIONS[name] for name in contracts if name in registry.FUNCTIONS}

@@ -6,6 +6,8 @@ digit right. NaN and infinity come through as IEEE 754 has them.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -18,8 +20,6 @@ _LN2_HIGH = tl.constexpr(0.693145752)  # 16 bits: n * _LN2_HIGH is exact
 _LN2_LOW = tl.constexpr(1.42860677e-06)
 _ROUND_MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer
 _SQRT_HALF_BITS = tl.constexpr(0x3F3504F3)
-_INFINITY = tl.constexpr(float("inf"))
-_NAN = tl.constexpr(float("nan"))
 
 
 @triton.constexpr_function
@@ -57,9 +57,16 @@ def _reduce(t):
     return n, r, c, half
 
 
+class Exponentials(NamedTuple):
+    """e^t, e^t - 1, and e^t - 1 - t, which keeps full relative accuracy near t = 0."""
+
+    exp: Any
+    expm1: Any
+    expm1_minus_t: Any
+
+
 @triton.jit
 def exponentials(t):
-    """e^t, e^t - 1 and e^t - 1 - t, which keeps full relative accuracy near t = 0."""
     if t.dtype == tl.float64:
         e = tl.exp(t)
         # To float64's last digit for |t| <= 1/2; beyond, the difference loses 3 bits at most.
@@ -68,13 +75,13 @@ def exponentials(t):
             series = 1.0 + t / i * series
         near = tl.abs(t) < 0.5
         expm1_minus_t = tl.where(near, t * t / 2 * series, e - 1.0 - t)
-        return e, tl.where(near, expm1_minus_t + t, e - 1.0), expm1_minus_t
+        return Exponentials(e, tl.where(near, expm1_minus_t + t, e - 1.0), expm1_minus_t)
     else:
         n, r, c, half = _reduce(_clamp(t, -87.0, 89.0))
         r2 = r * r
         expm1_r = tl.fma(r2, c, r)
         expm1 = 2.0 * tl.fma(half, expm1_r, half - 0.5)
-        return tl.fma(expm1_r, 2.0, 2.0) * half, expm1, tl.where(n == 0.0, r2 * c, expm1 - t)
+        return Exponentials(tl.fma(expm1_r, 2.0, 2.0) * half, expm1, tl.where(n == 0.0, r2 * c, expm1 - t))
 
 
 @triton.jit
@@ -115,8 +122,9 @@ def log(x):
         subnormal = x < 1.17549435e-38
         y = log_normal(tl.where(subnormal, x * 8388608.0, x)) - tl.where(subnormal, 15.9423847, 0.0)
         y = tl.where(x > 3.40282347e38, x, y)
-        y = tl.where(x == 0.0, -_INFINITY, y)
-        return tl.where(x >= 0.0, y, _NAN)
+        y = tl.where(x == 0.0, float("-inf"), y)
+        # Not a global: Triton compares those, and NaN differs from itself.
+        return tl.where(x >= 0.0, y, float("nan"))
 
 
 @triton.jit

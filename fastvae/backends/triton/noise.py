@@ -7,8 +7,10 @@ import triton
 import triton.language as tl
 from triton.language import target_info
 
+from ...ops.noise import PHILOX
 from .elementary import COMPILED, polynomial
 from .polynomials import COSINE, SINE, SQUARED_RADIUS
+from .registry import implements, on_device
 
 
 @triton.jit
@@ -112,9 +114,11 @@ def _philox_kernel(counter, key, words, count, BLOCK: tl.constexpr):
     tl.store(words + 4 * i + 3, w3.to(tl.int64), inside)
 
 
+@implements(PHILOX)
 def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     counter, key = counter.contiguous(), key.contiguous()
     words, count = torch.empty_like(counter), counter.numel() // 4
     if count:
-        _philox_kernel[(triton.cdiv(count, 128),)](counter, key, words, count, BLOCK=128)
+        with on_device(counter.device):
+            _philox_kernel[(triton.cdiv(count, 128),)](counter, key, words, count, BLOCK=128)
     return words

@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from ...ops import objective as ops
-from .launch import Formula, kernel
-from .prepare import Constants
+from ...ops._one_pass import RESCALE
+from .launch import register
+from .registry import implements, on_device
 
 
 @triton.jit
-def elbo_value(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
-    """loss = beta KL - log p(x|z) (Higgins et al. 2017, eq. 4); the ELBO itself has beta = 1."""
-    log_px, kl, beta = values
-    return tl.fma(beta * scalars[0], kl, -log_px), log_px - kl, log_px, kl
+def elbo(c, log_px, kl, beta):
+    """loss = beta KL - log p(x|z) (Higgins et al. 2017, eq. 4), the ELBO, and its two parts."""
+    return tl.fma(beta * c.beta_value, kl, -log_px), log_px - kl, log_px, kl
 
 
 @triton.jit
-def elbo_gradient(values, scalars, READ: tl.constexpr, FLAGS: tl.constexpr):
-    grad_loss, grad_elbo, grad_log_likelihood, grad_kl, _log_px, kl, beta = values
-    of_log_px = (grad_elbo + grad_log_likelihood - grad_loss) * scalars[1]
-    of_kl = (beta * scalars[0] * grad_loss + grad_kl - grad_elbo) * scalars[1]
-    return of_log_px, of_kl, kl * scalars[1] * (grad_loss * scalars[0])
+def elbo_gradient(c, grad_loss, grad_elbo, grad_log_likelihood, grad_kl, log_px, kl, beta):
+    of_log_px = grad_elbo + grad_log_likelihood - grad_loss
+    of_kl = beta * c.beta_value * grad_loss + grad_kl - grad_elbo
+    return of_log_px, of_kl, kl * (grad_loss * c.beta_value)
 
 
-# --- operators ---
+register(ops.ELBO, elbo, elbo_gradient)
 
 
-def _share(constants: Constants, count: int) -> float:
-    return 1 / max(count, 1) if constants["averaged"] else 1.0
+@triton.jit
+def _rescale_kernel(grad, upstream, count, BLOCK: tl.constexpr):
+    factor = -tl.load(upstream)
+    if factor != 1.0:
+        i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        value = tl.load(grad + i, i < count)
+        tl.store(grad + i, (value * factor).to(value.dtype), i < count)
 
 
-def _scalars(constants: Constants, count: int) -> tuple[float, float]:
-    return constants["beta_value"], _share(constants, count)
-
-
-elbo = kernel(ops.ELBO, ops.ELBO.forward, Formula(elbo_value, _scalars, sum_scale=_share))
-elbo_backward = kernel(ops.ELBO, ops.ELBO.backward, Formula(elbo_gradient, _scalars))
+@implements(RESCALE)
+def rescale_(grad: Tensor, upstream: Tensor) -> None:
+    count, block = grad.numel(), 4096
+    if count:
+        with on_device(grad.device):
+            _rescale_kernel[(triton.cdiv(count, block),)](grad, upstream, count, BLOCK=block)

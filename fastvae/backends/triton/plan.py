@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from .rows import ALIGNED, Operand
+from .layout import ALIGNED, Operand
 
 Strides = Sequence[int]
 
@@ -20,7 +20,7 @@ class UnmergeableError(Exception):
     """More distinct strides than the kernel walks; copies of the operands have fewer."""
 
 
-class Space(NamedTuple):
+class Flat(NamedTuple):
     """Two dimensions instead of many: rows, and columns that are summed over, each in two levels at most."""
 
     rows: int
@@ -30,7 +30,7 @@ class Space(NamedTuple):
     strides: list[tuple[int, int, int, int]]  # of each operand: outer rows, inner rows, outer cols, inner cols
 
 
-def flatten(shape: Sequence[int], batch_ndim: int, operands: Sequence[Strides], sums: bool) -> Space:
+def flatten(shape: Sequence[int], batch_ndim: int, operands: Sequence[Strides], sums: bool) -> Flat:
     """Merge neighbouring dimensions that every operand steps through as one; the event's in the order of memory.
 
     Raises UnmergeableError where more than two rows' or two columns' dimensions remain.
@@ -40,13 +40,13 @@ def flatten(shape: Sequence[int], batch_ndim: int, operands: Sequence[Strides], 
     if not sums:
         groups = _merge(shape, order, 0, operands)
         if len(groups) <= 1:
-            return _space(shape, [], groups, operands)
+            return _flat(shape, [], groups, operands)
     groups = _merge(shape, order, batch_ndim, operands)
     rows = [group for group in groups if group[0] < batch_ndim]
     cols = [group for group in groups if group[0] >= batch_ndim]
     if len(rows) > 2 or len(cols) > 2:
         raise UnmergeableError
-    return _space(shape, rows, cols, operands)
+    return _flat(shape, rows, cols, operands)
 
 
 def _event_order(shape: Sequence[int], batch_ndim: int, operands: Sequence[Strides]) -> list[int]:
@@ -71,7 +71,7 @@ def _merge(shape: Sequence[int], order: list[int], border: int, operands: Sequen
     return groups
 
 
-def _space(shape: Sequence[int], rows: list[list[int]], cols: list[list[int]], operands: Sequence[Strides]) -> Space:
+def _flat(shape: Sequence[int], rows: list[list[int]], cols: list[list[int]], operands: Sequence[Strides]) -> Flat:
     sizes = {id(group): math.prod(shape[d] for d in group) for group in (*rows, *cols)}
 
     def length(groups: list[list[int]]) -> int:
@@ -81,7 +81,7 @@ def _space(shape: Sequence[int], rows: list[list[int]], cols: list[list[int]], o
         inner = operand[groups[-1][-1]] if groups else 0
         return (operand[groups[0][-1]] if len(groups) == 2 else 0), inner
 
-    return Space(
+    return Flat(
         length(rows),
         length(cols),
         sizes[id(rows[-1])] if rows else 1,
@@ -90,40 +90,40 @@ def _space(shape: Sequence[int], rows: list[list[int]], cols: list[list[int]], o
     )
 
 
-def kind_of(space: Space, strides: tuple[int, int, int, int]) -> tuple[str, tuple[int, ...]]:
+def kind_of(flat: Flat, strides: tuple[int, int, int, int]) -> tuple[str, tuple[int, ...]]:
     """An operand's kind, see rows.Operand, and the strides that it needs."""
     outer_row, inner_row, outer_col, inner_col = strides
-    one_pitch = space.inner_rows == space.rows or outer_row == inner_row * space.inner_rows
+    one_pitch = flat.inner_rows == flat.rows or outer_row == inner_row * flat.inner_rows
     same_row = outer_row == inner_row == 0
-    if outer_col == inner_col == 0 or space.cols == 1:
-        if same_row or space.rows == 1:
+    if outer_col == inner_col == 0 or flat.cols == 1:
+        if same_row or flat.rows == 1:
             return "scalar", ()
         return ("row", ()) if one_pitch and inner_row == 1 else ("strided", strides)
-    if inner_col == 1 and (space.inner_cols == space.cols or outer_col == space.inner_cols):
-        if space.rows == 1:
+    if inner_col == 1 and (flat.inner_cols == flat.cols or outer_col == flat.inner_cols):
+        if flat.rows == 1:
             return "dense", ()
         if same_row:
             return "column", ()
         if one_pitch:
-            return ("dense", ()) if inner_row == space.cols else ("pitched", (inner_row,))
+            return ("dense", ()) if inner_row == flat.cols else ("pitched", (inner_row,))
     return "strided", strides
 
 
-def unit_of(space: Space, operands: Sequence[tuple[str, tuple[int, ...]]]) -> int:
+def unit_of(flat: Flat, operands: Sequence[tuple[str, tuple[int, ...]]]) -> int:
     """What divides every row's start: a power of two."""
     pitches = [stride for kind, strides in operands if kind == "pitched" for stride in strides]
-    return math.gcd(ALIGNED.value, space.cols, *pitches)
+    return math.gcd(ALIGNED.value, flat.cols, *pitches)
 
 
-def is_shifted(space: Space, operands: Collection[tuple[str, tuple[int, ...]]], unit: int) -> bool:
+def is_shifted(flat: Flat, operands: Collection[tuple[str, tuple[int, ...]]], unit: int) -> bool:
     """Whether steps start where memory is aligned rather than where rows do: long dense rows of an odd length."""
     in_memory = {kind for kind, _ in operands} - {"row", "scalar"}
-    return in_memory <= {"dense"} and space.rows > 1 and space.cols > TILE and unit < ALIGNED.value
+    return in_memory <= {"dense"} and flat.rows > 1 and flat.cols > TILE and unit < ALIGNED.value
 
 
-def by_fours(space: Space, noise: tuple[str, tuple[int, ...]], tiling: Tiling, shifted: bool) -> bool:
+def by_fours(flat: Flat, noise: tuple[str, tuple[int, ...]], tiling: Tiling, shifted: bool) -> bool:
     """Whether each four elements of a tile take their noise from one block."""
-    rows_start_with_blocks = space.rows == 1 or shifted or space.cols % 4 == 0
+    rows_start_with_blocks = flat.rows == 1 or shifted or flat.cols % 4 == 0
     return noise[0] == "dense" and rows_start_with_blocks and tiling.cols % 4 == 0
 
 
@@ -136,18 +136,18 @@ class Tiling(NamedTuple):
     warps: int
 
 
-def tile(space: Space, sums: bool, shifted: bool, warp: int) -> Tiling:
+def tile(flat: Flat, sums: bool, shifted: bool, warp: int) -> Tiling:
     """Short rows whole, several to a program; long rows in steps of a tile, in parts where there are few."""
-    if (space.rows > 1 and space.cols <= TILE) or space.cols <= 32:
-        cols = power_of_two(space.cols)
-        rows = min(TILE // cols, power_of_two(math.ceil(space.rows / PROGRAMS)))
+    if (flat.rows > 1 and flat.cols <= TILE) or flat.cols <= 32:
+        cols = power_of_two(flat.cols)
+        rows = min(TILE // cols, power_of_two(math.ceil(flat.rows / PROGRAMS)))
         # A warp at least: several rows of a few columns.
-        rows = max(rows, min(power_of_two(space.rows), max(1, 128 // cols)))
+        rows = max(rows, min(power_of_two(flat.rows), max(1, 128 // cols)))
         return Tiling(rows, cols, True, 1, cols, _warps(rows * cols, warp))
-    cols = min(TILE, max(256, power_of_two(math.ceil(space.rows * space.cols / PROGRAMS))))
-    length = space.cols + (ALIGNED.value if shifted else 0)
+    cols = min(TILE, max(256, power_of_two(math.ceil(flat.rows * flat.cols / PROGRAMS))))
+    length = flat.cols + (ALIGNED.value if shifted else 0)
     tiles = math.ceil(length / cols)
-    steps = max(1, space.rows * tiles // PROGRAMS, math.ceil(tiles / MAX_PARTS)) if sums else 1
+    steps = max(1, flat.rows * tiles // PROGRAMS, math.ceil(tiles / MAX_PARTS)) if sums else 1
     steps = min(steps, tiles)
     return Tiling(1, cols, False, math.ceil(tiles / steps), steps * cols, _warps(cols, warp))
 
@@ -161,8 +161,8 @@ def power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def kinds(space: Space) -> list[tuple[str, tuple[int, ...]]]:
-    return [kind_of(space, strides) for strides in space.strides]
+def kinds(flat: Flat) -> list[tuple[str, tuple[int, ...]]]:
+    return [kind_of(flat, strides) for strides in flat.strides]
 
 
 def with_places(operands: Sequence[tuple[str, tuple[int, ...]]], unit: int) -> tuple[list[Operand], tuple[int, ...]]:

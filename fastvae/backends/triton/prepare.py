@@ -1,4 +1,4 @@
-"""What a launch of `rows.walk` does not take from the tensors' memory: planned once for shapes, layouts and dtypes."""
+"""Plans for calls of `rows.walk`, each made once for all tensors of the same shapes, strides and dtypes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from torch import Tensor
 from ..._shapes import accumulate_dtype, broadcast_shape
 from ...ops import Contract, Operator
 from . import interpreting, plan
-from .rows import Layout, Operand
-
-Constants = dict[str, Any]
+from .layout import Layout, Operand, Space, Steps
 
 
 @dataclass(frozen=True)
 class Slots:
-    """Which of an operator's arguments are what."""
+    """Where an operator's arguments stand, by what a kernel does with them."""
 
     inputs: tuple[int, ...]
     per_row: int  # how many of the inputs have one value for each row
@@ -30,60 +28,51 @@ class Slots:
     seed: int | None
     eps: int | None
     grad_z: int | None
-    shaped: tuple[int, ...]
-    constants: int  # the first of them
+    shaped: tuple[int, ...]  # what is broadcast
 
 
 def slots_of(operator: Operator, contract: Contract) -> Slots:
-    names = contract.names[: contract.num_tensors]
-    at = {name: i for i, name in enumerate(names)}
-    sampled = contract is operator.backward and operator.samples
-    rows = [at[f"grad_{name}"] for name in operator.summed] if contract is operator.backward else []
-    tensors = [at[name] for name in operator.operands]
+    at = {name: i for i, name in enumerate(contract.names)}
+    backward = contract is operator.backward
+    grads = [at[f"grad_{name}"] for name in operator.summed] if backward else []
     return Slots(
-        inputs=(*rows, *tensors),
-        per_row=len(rows),
+        inputs=(*grads, *[at[name] for name in operator.operands]),
+        per_row=len(grads),
         weight=at.get("weight"),
         seed=at.get("seed"),
         eps=at.get("eps"),
-        grad_z=0 if sampled else None,
+        grad_z=0 if backward and operator.samples else None,
         shaped=tuple(at[name] for name in operator.tensors if name not in ("seed", "eps")),
-        constants=contract.num_tensors,
     )
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     layout: Layout
-    sizes: tuple[int, int, int, int]  # rows, columns in units, inner rows, inner columns
-    strides: tuple[int, ...]
-    samples: int
-    sample_sizes: tuple[int, int, int]  # elements from one sample to the next: stream, given noise, gradient
+    space: Space
     tiling: plan.Tiling
+    grid: tuple[int, int, int]
     copied_to: torch.Size | None  # the shape that operands with too many strides are copied to first
 
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        rows, tiling = self.sizes[0], self.tiling
-        return (triton.cdiv(rows, tiling.rows) if tiling.whole_rows else rows * tiling.parts), 1, 1
 
-
-class Prepared(NamedTuple):
+class Plan(NamedTuple):
     results: list[tuple]  # of each: size, stride, dtype
     event_size: int
+    double: bool  # whether arithmetic is in float64
     launch: Launch | None  # None: there are no elements
-    compiled: dict[tuple, Any]  # by device, alignment and constants: what is still open
+    compiled: dict[tuple, dict]  # by what of the constants a kernel is compiled for
 
 
-def prepare(contract: Contract, slots: Slots, args: tuple, constants: Constants) -> Prepared:
+def prepare(contract: Contract, slots: Slots, args: tuple, given: dict[str, Any]) -> Plan:
+    """`given`: the constants by name."""
     results = contract.fake(*args)
     results = results if isinstance(results, tuple) else (results,)
-    samples, shape = constants.get("num_samples") or 0, broadcast_shape(*[args[i] for i in slots.shaped])
+    shaped = [args[i] for i in slots.shaped]
+    samples, shape = given.get("num_samples", 0), broadcast_shape(*shaped)
     if samples and slots.grad_z is None:
         shape, samples = torch.Size((samples, *shape)), 0  # one more dimension, along which mean and scale repeat
-    event_ndim = constants.get("event_ndim", 0)
-    needs = constants.get("needs", ())
+    event_ndim, needs = given.get("event_ndim", 0), given.get("needs", ())
     wanted = [*[True] * (len(results) - len(needs)), *needs]
+    double = accumulate_dtype(*shaped) == torch.float64
     launch = None
     if math.prod(shape) > 0:
         operands = _Operands(
@@ -93,10 +82,11 @@ def prepare(contract: Contract, slots: Slots, args: tuple, constants: Constants)
             batch_ndim=0 if event_ndim == 0 else len(shape) - event_ndim,
             samples=samples,
             results=tuple(r if want else None for r, want in zip(results, wanted, strict=True)),
+            double=double,
         )
         launch = operands.lay_out()
     specs = [(r.size(), r.stride(), r.dtype) for r in results]
-    return Prepared(specs, math.prod(shape[len(shape) - event_ndim :]), launch, {})
+    return Plan(specs, math.prod(shape[len(shape) - event_ndim :]), double, launch, {})
 
 
 @dataclass(frozen=True)
@@ -109,6 +99,7 @@ class _Operands:
     batch_ndim: int
     samples: int  # of a backward; 0: no axis for them
     results: tuple[Tensor | None, ...]  # None: not wanted
+    double: bool
 
     def lay_out(self) -> Launch:
         try:
@@ -119,45 +110,52 @@ class _Operands:
             return replace(self, args=args, results=results)._lay_out(self.shape)
 
     def _lay_out(self, copied_to: torch.Size | None) -> Launch:
-        strides, sample_sizes = self._strides()
+        strides, steps = self._strides()
         sums = any(r is not None and r.shape != self.shape for r in self.results)
-        space = plan.flatten(self.shape, self.batch_ndim, list(strides.values()), sums)
-        kinds = dict(zip(strides, plan.kinds(space), strict=True))
-        unit = plan.unit_of(space, list(kinds.values()))
-        shifted = plan.is_shifted(space, kinds.values(), unit)
-        tiling = plan.tile(space, sums, shifted, _warp_size())
-        drawn, samples_are_blocks = self._given(self.slots.seed) is not None, sample_sizes[0] % 4 == 0
-        if (
-            drawn
-            and (self.samples <= 1 or samples_are_blocks)
-            and plan.by_fours(space, kinds["noise"], tiling, shifted)
-        ):
+        flat = plan.flatten(self.shape, self.batch_ndim, list(strides.values()), sums)
+        kinds = dict(zip(strides, plan.kinds(flat), strict=True))
+        unit = plan.unit_of(flat, list(kinds.values()))
+        shifted = plan.is_shifted(flat, kinds.values(), unit)
+        tiling = plan.tile(flat, sums, shifted, _warp_size())
+        if self._in_blocks(steps.drawn) and plan.by_fours(flat, kinds["noise"], tiling, shifted):
             kinds["noise"] = ("blocks", ())
         placed, flat_strides = plan.with_places(list(kinds.values()), unit)
         layout = Layout(
             operands=self._in_order(dict(zip(kinds, placed, strict=True))),
             num_inputs=len(self.slots.inputs),
             sums=sums,
-            float=tl.float64
-            if accumulate_dtype(*[self.args[i] for i in self.slots.shaped]) == torch.float64
-            else tl.float32,
+            in_parts=sums and tiling.parts > 1,
+            float=tl.float64 if self.double else tl.float32,
             rows=tiling.rows,
             cols=tiling.cols,
             unit=unit,
-            one_row=space.rows == 1,
+            one_row=flat.rows == 1,
             whole_rows=tiling.whole_rows,
-            full_rows=space.rows % tiling.rows == 0,
-            full_cols=space.cols % tiling.cols == 0 and not shifted,
+            full_rows=flat.rows % tiling.rows == 0,
+            full_cols=flat.cols % tiling.cols == 0 and not shifted,
             shifted=shifted,
-            wide=self._reach(strides.values(), sample_sizes) >= 2**31 - plan.TILE * plan.MAX_PARTS,
+            wide=self._reach(strides.values(), steps) >= 2**31 - plan.TILE * plan.MAX_PARTS,
         )
-        sizes = (space.rows, space.cols // unit, space.inner_rows, space.inner_cols)
-        return Launch(layout, sizes, flat_strides, max(self.samples, 1), sample_sizes, tiling, copied_to)
+        space = Space(
+            rows=flat.rows,
+            cols=flat.cols // unit,
+            inner_rows=flat.inner_rows,
+            inner_cols=flat.inner_cols,
+            strides=flat_strides,
+            samples=max(self.samples, 1),
+            steps=steps,
+        )
+        programs = triton.cdiv(flat.rows, tiling.rows) if tiling.whole_rows else flat.rows * tiling.parts
+        return Launch(layout, space, tiling, (programs, 1, 1), copied_to)
+
+    def _in_blocks(self, step: int) -> bool:
+        """Whether noise is drawn, and each sample's starts with a block."""
+        return self._given(self.slots.seed) is not None and (self.samples <= 1 or step % 4 == 0)
 
     def _given(self, slot: int | None) -> Tensor | None:
         return None if slot is None else self.args[slot]
 
-    def _strides(self) -> tuple[dict[Any, Sequence[int]], tuple[int, int, int]]:
+    def _strides(self) -> tuple[dict[Any, Sequence[int]], Steps]:
         """Strides over the full shape of whatever lies in memory, and from one sample to the next."""
         slots, numbered = self.slots, torch.empty(self.shape, device="meta").stride()
         rows = self.shape[: self.batch_ndim] if self.batch_ndim else self.shape
@@ -181,7 +179,7 @@ class _Operands:
         for i, result in enumerate(self.results):
             if result is not None and result.shape == self.shape:
                 strides["output", i] = result.stride()
-        return strides, (math.prod(self.shape), of_eps, of_grad)
+        return strides, Steps(math.prod(self.shape), of_eps, of_grad)
 
     def _of_samples(self, tensor: Tensor | None) -> tuple[int, Sequence[int]]:
         """Elements from one sample to the next, strides within one."""
@@ -201,10 +199,10 @@ class _Operands:
         grad_z = None if slots.grad_z is None else at.get("grad_z", Operand("zero"))
         return (*inputs, *outputs, at.get("weight"), at.get("noise"), grad_z)
 
-    def _reach(self, strides: Collection[Sequence[int]], sample_sizes: tuple[int, int, int]) -> int:
+    def _reach(self, strides: Collection[Sequence[int]], steps: Steps) -> int:
         """No offset is larger."""
         reach = max(sum((n - 1) * abs(s) for n, s in zip(self.shape, each, strict=True)) for each in strides)
-        return max(reach, math.prod(self.shape)) + max(self.samples, 1) * max(sample_sizes)
+        return max(reach, math.prod(self.shape)) + max(self.samples, 1) * max(steps)
 
 
 def contiguous(slots: Slots, shape: torch.Size, samples: int, args: tuple) -> tuple:
