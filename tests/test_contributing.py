@@ -96,7 +96,7 @@ def run(*command, cwd):
 def passed(copy, files, chosen):
     """How many tests of the copy pass; none may fail."""
     paths = [f"tests/test_{name}.py" for name in files]
-    output = run(sys.executable, "-c", PYTEST, "-p", "no:cacheprovider", "-v", *paths, "-k", chosen, cwd=copy)
+    output = run(sys.executable, "-c", PYTEST, "-p", "no:cacheprovider", "-vv", *paths, "-k", chosen, cwd=copy)
     return output.count(" PASSED")
 
 
