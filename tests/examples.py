@@ -93,9 +93,13 @@ def operands(operator: Operator, shape: tuple[int, ...], dtype: torch.dtype = to
 
 
 def of_events(name: str, *reals: Tensor, **keywords: Any) -> Tensor:
-    """The first result of an operator's example as a function of real tensors [*batch, D], each an operand or more."""
+    """The first result of an operator's example as a function of real tensors [*batch, D], each an operand or more.
+
+    An operand that gets no gradient is the last of them.
+    """
     operator, example = OPERATORS[name], EXAMPLES[name]
-    found = list(itertools.islice(itertools.cycle(reals), len(operator.operands)))
+    fixed = len(operator.operands) - len(operator.differentiable)
+    found = [reals[-1]] * fixed + list(itertools.islice(itertools.cycle(reals), len(operator.differentiable)))
     if isinstance(operator, Likelihood):
         found[0] = INTO_SUPPORT[operator.support](found[0])
     if "beta" in operator.operands:

@@ -55,7 +55,7 @@ class PlainTorch:
             for name in self.operator.summed
         ]
         sampled = self._sums_over_samples(given, shape, like, dtype) if self.operator.samples else ()
-        results = self.gradient(*grads, *operands, *sampled, **self._constants(given))
+        results = _as_tuple(self.gradient(*grads, *operands, *sampled, **self._constants(given)))
         return _one_or_all(self._wanted(given, results, shape, event_ndim))
 
     def one_pass(self, *args: Any) -> tuple[Tensor, ...]:
@@ -66,7 +66,9 @@ class PlainTorch:
         return total, *_as_tuple(grads)
 
     def _in_arithmetic(self, given: dict[str, Any]) -> tuple[Tensor | None, list[Any], torch.dtype]:
-        named = [given[name] for name in self.operator.operands]
+        fixed = len(self.operator.operands) - len(self.operator.differentiable)
+        named = [given[name].detach() for name in self.operator.operands[:fixed]]
+        named += [given[name] for name in self.operator.operands[fixed:]]
         weight, *operands = elements.in_arithmetic(given.get("weight"), *named)
         return weight, [1.0 if o is None else o for o in operands], accumulate_dtype(given.get("weight"), *named)
 
