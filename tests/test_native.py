@@ -16,7 +16,6 @@ from fastvae.ops._contract import parse
 from fastvae.ops._operator import SCALE_AS
 
 TABLES = Path(__file__).parents[1] / "kernels" / "tables"
-LIKELIHOODS = [name for name, operator in OPERATORS.items() if isinstance(operator, Likelihood)]
 
 needs_native = pytest.mark.skipif(native.why_not("cpu") is not None, reason=str(native.why_not("cpu")))
 
@@ -52,7 +51,7 @@ UNUSUAL = {"x_scale": 0.5, "clamp_lo": 0.1, "clamp_hi": 2.0}
 
 
 @needs_native
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", [name for kind, name, _ in lines() if kind == "LIKELIHOOD"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("constants", [USUAL, UNUSUAL], ids=["usual", "unusual"])

@@ -1,4 +1,4 @@
-// The formulas as a device has them, in each direction and for each way of reading the scale.
+// The formulas as a device has them, in each direction and for each way that scale_as names.
 #pragma once
 
 #include "../host/job.h"
@@ -29,6 +29,7 @@ struct TableOf {
  private:
   template <class Float, class Double>
   void set(Formula formula, fastvae::ScaleAs scale_as) {
+    static_assert(Float::inputs <= kMaxOperands && Float::outputs <= kMaxOutputs);
     entries[int(formula)][int(Float::direction)][int(scale_as)] = Entry::template of<Float, Double>();
   }
 };
