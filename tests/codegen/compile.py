@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -284,15 +283,15 @@ def hash_with(folder: str, *order: str) -> str:
     sys.path.insert(0, folder)
     from formula import gradient, value
 
-    from fastvae.backends.triton import constants
     from fastvae.backends.triton.launch import launcher
-    from fastvae.ops.likelihood import BERNOULLI_LOG_PROB
+    from fastvae.ops.likelihood import GAUSSIAN_LOG_PROB
 
-    if order:
-        constants.type_of = lambda operator: namedtuple("Constants", order)
+    operator = GAUSSIAN_LOG_PROB
+    operator.formula.constants = order or operator.formula.constants
     driver.set_active(NoGPU(TARGETS["sm_90"]))
-    one_pass = launcher(BERNOULLI_LOG_PROB, BERNOULLI_LOG_PROB.one_pass, value, gradient)
-    call = functools.partial(one_pass, torch.zeros(SHORT), torch.zeros(SHORT), None, 2, 0.3, 0.5, [True, True])
+    tensors = *(torch.zeros(SHORT) for _ in range(3)), None
+    one_pass = launcher(operator, operator.one_pass, value, gradient)
+    call = functools.partial(one_pass, *tensors, 2, 0.3, True, *SCALE, 0.5, [True, True, True])
     return next(compiled({"": call}))[1].hash
 
 

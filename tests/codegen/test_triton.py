@@ -79,12 +79,12 @@ FORMULA = """
 import triton
 
 @triton.jit
-def value(c, x, logits):
-    return x * {}
+def value(c, x, mean, scale):
+    return x * c.x_scale * {}
 
 @triton.jit
-def gradient(c, grad, x, logits):
-    return grad, grad * {}
+def gradient(c, grad, x, mean, scale):
+    return grad, grad * {}, grad
 """
 
 
@@ -105,5 +105,6 @@ def test_a_formula_of_another_source_is_another_kernel(tmp_path):
 
 def test_constants_in_another_order_are_another_kernel(tmp_path):
     folder = folder_with(tmp_path / "formula", "2.0", "2.0")
-    orders = ("x_scale share factor fields", "factor share x_scale fields")
-    assert len({run("--hash-with", folder, *order.split()) for order in orders}) == 2
+    between = ("normalized", "scale_as", "clamp_lo", "clamp_hi")
+    orders = (("x_scale", *between, "scale_eps"), ("scale_eps", *between, "x_scale"))
+    assert len({run("--hash-with", folder, *order) for order in orders}) == 2

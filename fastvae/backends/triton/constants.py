@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
+from collections.abc import Callable
 from typing import Any
 
 import triton.language as tl
 
-from ...ops import Operator
+from ...ops import Contract, Operator
 
 # Kernels are compiled for what a constant usually is; where that is None, what it would do is left out.
 USUAL = {
@@ -16,37 +17,31 @@ USUAL = {
     "free_bits": (0.0, None),
     "clamp_lo": (-math.inf, None),
     "clamp_hi": (math.inf, None),
-    "share": (1.0, None),
 }
 
 
-def type_of(operator: Operator) -> type[tuple]:
-    """`share` is what an element adds to a mean, `factor` that of the loss in one pass.
+def filler(operator: Operator, contract: Contract) -> Callable[[tuple, int, bool], tuple]:
+    """(arguments, elements of an event, whether in float64) -> the constants of a call.
 
-    `fields` tells their order: Triton's cache on disk knows fields by their places alone.
+    `mean_factor` is what an element adds to a mean, `factor` that of the loss in one pass. A number reaches a kernel as
+    float32, so in float64 it is compiled in, and must stand where it is used: what has a name in a kernel is float32.
     """
-    return namedtuple("Constants", (*operator.formula.constants, "share", "factor", "fields"))
+    names = (*operator.formula.constants, *(["factor"] if "factor" in contract.names else []))
+    constants = namedtuple("Constants", (*names, "mean_factor"))._make  # type: ignore[misc, attr-defined]
+    fields = [(contract.names.index(name), *USUAL.get(name, (None, None))) for name in names]
+    averaged = contract.names.index("averaged") if "averaged" in contract.names else None
+
+    def fill(args: tuple, count: int, double: bool) -> tuple:
+        mean_factor = None if averaged is None or not args[averaged] or count <= 1 else _number(1 / count, double)
+        return constants([*[arg if args[i] == usual else _number(args[i], double) for i, usual, arg in fields], mean_factor])
+
+    return fill
 
 
-def fill(constants: type[tuple], given: dict[str, Any], count: int, double: bool) -> tuple:
-    """The constants of a call, for events of `count` elements.
-
-    A number reaches a kernel as float32, so in float64 (`double`) it is compiled in. There it must stand where it is
-    used: what a kernel gives a name is float32 too.
-    """
-    names = constants._fields  # type: ignore[attr-defined]
-    share = 1 / max(count, 1) if given.get("averaged") else 1.0
-    given = {**given, "share": share, "fields": " ".join(names)}
-    return constants(*[_argument(name, given.get(name), double) for name in names])
-
-
-def _argument(name: str, value: Any, double: bool) -> Any:
-    usual, argument = USUAL.get(name, (None, None))
-    if value == usual or value is None:
-        return argument
-    return value if isinstance(value, float) and not double else tl.constexpr(value)
+def _number(value: Any, double: bool) -> Any:
+    return value if type(value) is float and not double else tl.constexpr(value)
 
 
 def compiled_for(constants: tuple) -> tuple:
     """What tells apart constants that one kernel cannot serve."""
-    return tuple([c.value if isinstance(c, tl.constexpr) else c if c is None else float for c in constants])
+    return tuple([c if c is None else float if type(c) is float else c.value for c in constants])

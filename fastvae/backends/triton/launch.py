@@ -33,7 +33,7 @@ def register(operator: Operator, value: Any, gradient: Any) -> None:
 
 
 class Ready(NamedTuple):
-    """A call that is like one before."""
+    """What one call leaves for the next like it."""
 
     plan: Plan
     constants: Any
@@ -42,20 +42,19 @@ class Ready(NamedTuple):
 
 def launcher(operator: Operator, contract: Contract, value: Any, gradient: Any) -> Callable:
     """One of the operator's contracts as a function of its arguments."""
-    slots, names = slots_of(operator, contract), contract.names[contract.num_tensors :]
-    num_tensors, has_needs = contract.num_tensors, names[-1] == "needs"
-    constants_type = constants.type_of(operator)
+    slots, names, num_tensors = slots_of(operator, contract), contract.names, contract.num_tensors
+    formula, fill, has_needs = (value, gradient), constants.filler(operator, contract), names[-1] == "needs"
+    planned = [i for i, name in enumerate(names) if name in ("event_ndim", "num_samples")]
     calls: dict[tuple, Ready] = {}
     plans: dict[tuple, Plan] = {}
 
     def make_ready(args: tuple, layouts: tuple) -> Ready:
-        given = dict(zip(names, args[num_tensors:], strict=True))
-        key = (layouts, *[given.get(name) for name in ("event_ndim", "num_samples")], *given.get("needs", ()))
-        if key not in plans:
+        key = (layouts, *[args[i] for i in planned], *(args[-1] if has_needs else ()))
+        plan = plans.get(key)
+        if plan is None:
             _make_room(plans)
-            plans[key] = prepare(contract, slots, args, given)
-        plan = plans[key]
-        c = constants.fill(constants_type, given, plan.event_size, plan.double)
+            plan = plans[key] = prepare(contract, slots, args)
+        c = fill(args, plan.event_size, plan.double)
         return Ready(plan, c, plan.compiled.setdefault(constants.compiled_for(c), {}))
 
     def call(*args):
@@ -63,18 +62,23 @@ def launcher(operator: Operator, contract: Contract, value: Any, gradient: Any) 
         if has_needs:
             numbers = (*numbers[:-1], *numbers[-1])
         layouts = tuple([t if t is None else (t.shape, t.stride(), t.dtype) for t in tensors])
-        ready = calls.get((layouts, numbers))
+        key = (layouts, numbers)
+        ready = calls.get(key)
         if ready is None:
             _make_room(calls)
-            ready = calls[layouts, numbers] = make_ready(args, layouts)
+            ready = calls[key] = make_ready(args, layouts)
         device = next(t for t in tensors if t is not None).device
         results = [torch.empty_strided(size, stride, dtype=t, device=device) for size, stride, t in ready.plan.results]
-        if ready.plan.launch is None:
+        launch = ready.plan.launch
+        if launch is None:
             for result in results:
                 result.zero_()
         else:
             with on_device(device):
-                _launch(ready, ready.plan.launch, slots, tensors, results, value, gradient)
+                if launch.copied_to is None:
+                    _compute(ready, launch, slots, formula, tensors, results)
+                else:
+                    _compute_on_copies(ready, launch, slots, formula, tensors, results)
         return tuple(results) if len(results) > 1 else results[0]
 
     return call
@@ -85,20 +89,18 @@ def _make_room(kept: dict) -> None:
         kept.clear()
 
 
-def _launch(ready: Ready, launch: Launch, slots: Slots, args, results, value, gradient) -> None:
-    if launch.copied_to is None:
-        _compute(ready, launch, slots, args, results, value, gradient)
-        return
+def _compute_on_copies(ready: Ready, launch: Launch, slots: Slots, formula: tuple, args, results) -> None:
+    assert launch.copied_to is not None
     outputs = [result.contiguous() for result in results]
     samples = 0 if slots.grad_z is None else launch.space.samples
-    args = contiguous(slots, launch.copied_to, samples, args)
-    _compute(ready, launch, slots, args, outputs, value, gradient)
+    copies = contiguous(slots, launch.copied_to, samples, args)
+    _compute(ready, launch, slots, formula, copies, outputs)
     for result, output in zip(results, outputs, strict=True):
         if result is not output:
             result.copy_(output)
 
 
-def _compute(ready: Ready, launch: Launch, slots: Slots, args, outputs, value, gradient) -> None:
+def _compute(ready: Ready, launch: Launch, slots: Slots, formula: tuple, args, outputs) -> None:
     layout, tiling = launch.layout, launch.tiling
     some = outputs[0]  # stands where nothing is read
     inputs = tuple([some if args[i] is None else _bytes(args[i]) for i in slots.inputs])
@@ -107,7 +109,7 @@ def _compute(ready: Ready, launch: Launch, slots: Slots, args, outputs, value, g
     grad_z = None if slots.grad_z is None else args[slots.grad_z]
     targets = tuple(_partial(launch, outputs) if layout.in_parts else outputs)
     memory = Memory(inputs, targets, weight, seed, eps, grad_z)
-    arguments = (memory, launch.space, ready.constants, tiling.parts, tiling.span, value, gradient, layout)
+    arguments = (memory, launch.space, ready.constants, tiling.parts, tiling.span, *formula, layout)
     pointers = (*inputs, *targets, weight, seed, eps, grad_z)
     key = (some.get_device(), *[p is None or p.data_ptr() % 16 == 0 for p in pointers])
     kernel = ready.compiled.get(key)
@@ -118,7 +120,7 @@ def _compute(ready: Ready, launch: Launch, slots: Slots, args, outputs, value, g
     if layout.in_parts:
         for target, output in zip(targets, outputs, strict=True):
             if target is not output:
-                _sum(target, output, launch.space.rows, tiling.parts, ready.constants.share)
+                _sum(target, output, launch.space.rows, tiling.parts, ready.constants.mean_factor)
 
 
 def _partial(launch: Launch, outputs: list[Tensor]) -> list[Tensor]:
@@ -131,10 +133,10 @@ def _partial(launch: Launch, outputs: list[Tensor]) -> list[Tensor]:
     ]
 
 
-def _sum(partial: Tensor, out: Tensor, rows: int, parts: int, share: Any) -> None:
+def _sum(partial: Tensor, out: Tensor, rows: int, parts: int, mean_factor: Any) -> None:
     cols = plan.power_of_two(parts)
     tile = max(1, min(plan.TILE // cols, plan.power_of_two(rows)))
-    sum_parts[(triton.cdiv(rows, tile),)](partial, out, share, rows, parts, ROWS=tile, PARTS=cols, **COMPILER)
+    sum_parts[(triton.cdiv(rows, tile),)](partial, out, mean_factor, rows, parts, ROWS=tile, PARTS=cols, **COMPILER)
 
 
 def _bytes(tensor: Tensor) -> Tensor:

@@ -33,6 +33,25 @@ class Operand(NamedTuple):
     stride: int = 0  # place of its first stride in `strides`
 
 
+class Layout(NamedTuple):
+    """What one compiled kernel is for."""
+
+    operands: tuple[Operand | None, ...]  # inputs, outputs (None: nobody wants it), then WEIGHT, NOISE and GRAD_Z
+    num_inputs: int
+    sums: bool  # whether any output is summed
+    in_parts: bool  # whether `sum_parts` ends the sums
+    float: tl.dtype  # of all arithmetic
+    rows: int  # of a tile
+    cols: int
+    unit: int
+    one_row: bool
+    whole_rows: bool  # a tile has its rows' whole length; else they are walked in steps
+    full_rows: bool  # no tile reaches beyond the last row
+    full_cols: bool  # no tile reaches beyond the last column
+    shifted: bool  # steps start where memory is aligned, before the row does
+    wide: bool  # offsets beyond 32 bits
+
+
 class Memory(NamedTuple):
     """Pointers; None where there is nothing."""
 
@@ -62,23 +81,3 @@ class Space(NamedTuple):
     strides: Any
     samples: Any
     steps: Any
-
-
-class Layout(NamedTuple):
-    """What one compiled kernel is for."""
-
-    operands: tuple[Operand | None, ...]  # inputs, outputs (None: nobody wants it), then WEIGHT, NOISE and GRAD_Z
-    num_inputs: int
-    sums: bool  # whether any output is summed
-    in_parts: bool  # whether `sum_parts` ends the sums
-    float: tl.dtype  # of all arithmetic
-    rows: int  # of a tile
-    cols: int
-    unit: int
-    one_row: bool
-    whole_rows: bool  # a tile has its rows' whole length; else they are walked in steps
-    full_rows: bool  # no tile reaches beyond the last row
-    full_cols: bool  # no tile reaches beyond the last column
-    shifted: bool  # steps start where memory is aligned, before the row does
-    wide: bool  # offsets beyond 32 bits
-    fields: tuple = (Memory._fields, Space._fields, Steps._fields)  # Triton's cache on disk knows but their places

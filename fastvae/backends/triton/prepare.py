@@ -62,8 +62,8 @@ class Plan(NamedTuple):
     compiled: dict[tuple, dict]  # by what of the constants a kernel is compiled for
 
 
-def prepare(contract: Contract, slots: Slots, args: tuple, given: dict[str, Any]) -> Plan:
-    """`given`: the constants by name."""
+def prepare(contract: Contract, slots: Slots, args: tuple) -> Plan:
+    given = contract.named(args)
     results = contract.fake(*args)
     results = results if isinstance(results, tuple) else (results,)
     shaped = [args[i] for i in slots.shaped]

@@ -22,8 +22,11 @@ def implements(contract: Contract) -> Callable[[Callable], Callable]:
     return note
 
 
+_HERE = contextlib.nullcontext()
+
+
 def on_device(device: torch.device) -> contextlib.AbstractContextManager:
     """Triton launches on the current device."""
     if device.type != "cuda" or device.index == torch.cuda.current_device():
-        return contextlib.nullcontext()
+        return _HERE
     return torch.cuda.device(device)

@@ -161,21 +161,27 @@ def _rounded(x, DTYPE: tl.constexpr):
 
 
 @triton.jit
-def _results(c, values, VALUE: tl.constexpr, GRADIENT: tl.constexpr, L: tl.constexpr):
-    """The value, the gradients, or for a loss in one pass its value and the gradients of its negative."""
-    if VALUE is None:
-        return GRADIENT(c, *values)
-    elif GRADIENT is None:
-        return VALUE(c, *values)
-    else:
-        FLOAT: tl.constexpr = L.float
-        grad = tl.full([1, 1], 0.0, FLOAT) - c.factor
-        return (VALUE(c, *values) * c.factor,) + GRADIENT(c, grad, *values)
+def _several(results, COUNT: tl.constexpr):
+    """What a formula gives, which is no tuple where it is one."""
+    return (results,) if COUNT == 1 else results
 
 
 @triton.jit
-def _shared(value, c):
-    return value if c.share is None else value * c.share
+def _results(c, values, COUNT: tl.constexpr, VALUE: tl.constexpr, GRADIENT: tl.constexpr, L: tl.constexpr):
+    """The value, the gradients, or for a loss in one pass its value and the gradients of its negative."""
+    if VALUE is None:
+        return _several(GRADIENT(c, *values), COUNT)
+    elif GRADIENT is None:
+        return _several(VALUE(c, *values), COUNT)
+    else:
+        FLOAT: tl.constexpr = L.float
+        grad = tl.full([1, 1], 0.0, FLOAT) - c.factor
+        return (VALUE(c, *values) * c.factor,) + _several(GRADIENT(c, grad, *values), COUNT - 1)
+
+
+@triton.jit
+def _averaged(value, c):
+    return value if c.mean_factor is None else value * c.mean_factor
 
 
 @triton.jit
@@ -191,9 +197,7 @@ def _tile(
     if L.operands[WEIGHT] is not None:
         weight = _load(memory.weight, WEIGHT, space, place, L, EDGE)
         values = _without_dead(values, weight)
-    results = _results(c, values, VALUE, GRADIENT, L)
-    if GRADIENT is None and len(memory.outputs) == 1:
-        results = (results,)
+    results = _results(c, values, len(memory.outputs), VALUE, GRADIENT, L)
     terms = ()
     for i in tl.static_range(len(memory.outputs)):
         if L.operands[L.num_inputs + i] is not None:
@@ -204,7 +208,7 @@ def _tile(
                 terms = terms + (tl.where(place.inside, result, 0.0) if MASKED else result,)
             else:
                 pointer = memory.outputs[i] + _offset(L.num_inputs + i, space, place, L)
-                result = _rounded(_shared(result, c), memory.outputs[i].dtype.element_ty)
+                result = _rounded(_averaged(result, c), memory.outputs[i].dtype.element_ty)
                 if MASKED:
                     tl.store(pointer, result, place.inside)
                 else:
@@ -218,7 +222,7 @@ def _store_sums(outputs, terms, c, index, inside, L: tl.constexpr):
         if L.operands[L.num_inputs + i] is not None:
             if L.operands[L.num_inputs + i].kind == "sum":
                 total = tl.sum(terms[0], 1)
-                tl.store(outputs[i] + index, total if L.in_parts else _shared(total, c), inside)
+                tl.store(outputs[i] + index, total if L.in_parts else _averaged(total, c), inside)
                 terms = terms[1:]
 
 
@@ -286,11 +290,11 @@ def walk(memory, space, c, parts, span, VALUE: tl.constexpr, GRADIENT: tl.conste
 
 
 @triton.jit
-def sum_parts(partial, total, share, rows, parts, ROWS: tl.constexpr, PARTS: tl.constexpr):
+def sum_parts(partial, total, mean_factor, rows, parts, ROWS: tl.constexpr, PARTS: tl.constexpr):
     """The sums of rows [rows, parts] of partial sums, each in the order of its parts."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     part = tl.arange(0, PARTS)
     inside = (row < rows)[:, None] & (part < parts)[None, :]
     terms = tl.load(partial + row[:, None] * parts + part[None, :], inside, other=0.0)
     result = tl.sum(terms, 1)
-    tl.store(total + row, result if share is None else result * share, row < rows)
+    tl.store(total + row, result if mean_factor is None else result * mean_factor, row < rows)
