@@ -33,7 +33,9 @@ def filler(operator: Operator, contract: Contract) -> Callable[[tuple, int, bool
 
     def fill(args: tuple, count: int, double: bool) -> tuple:
         mean_factor = None if averaged is None or not args[averaged] or count <= 1 else _number(1 / count, double)
-        return constants([*[arg if args[i] == usual else _number(args[i], double) for i, usual, arg in fields], mean_factor])
+        return constants(
+            [*[arg if args[i] == usual else _number(args[i], double) for i, usual, arg in fields], mean_factor]
+        )
 
     return fill
 
