@@ -21,6 +21,7 @@ FLOATING = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float6
 VALUES = FLOATING | {torch.bool, torch.uint8}
 MAX_NDIM = 8  # of the elements, samples among them: kMaxDims of the compiled libraries
 
+_STRIDED = torch.strided
 _REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 _FREE_BITS_LEVELS: tuple[FreeBitsOver, ...] = get_args(FreeBitsOver)
 _NO_CLAMP = (-math.inf, math.inf)
@@ -30,19 +31,19 @@ _LOG_VAR: tuple[ScaleName, float, float, float] = ("log_var", 0.0, *_NO_CLAMP)
 def operands_shape(names: tuple[str, ...], *operands: Tensor) -> torch.Size:
     """Broadcast shape of operands on one device; one named x may be bool or uint8, the others are floating."""
     first = operands[0]
-    if isinstance(first, Tensor) and first.dtype in FLOATING and first.layout == torch.strided:
+    if isinstance(first, Tensor) and first.dtype in FLOATING and first.layout is _STRIDED:
         shape, dtype, device = first.shape, first.dtype, first.device
         for other in operands:
-            if (
+            if other is not first and (
                 not isinstance(other, Tensor)
                 or other.dtype != dtype
                 or other.shape != shape
                 or other.device != device
-                or other.layout != torch.strided
+                or other.layout is not _STRIDED
             ):
                 break
         else:
-            return _checked_ndim(shape)
+            return shape if len(shape) <= MAX_NDIM else _checked_ndim(shape)
     return _checked_ndim(_unequal_operands_shape(names, operands))
 
 
@@ -71,7 +72,7 @@ def _unequal_operands_shape(names: tuple[str, ...], operands: tuple[Tensor, ...]
 def check_tensor(name: str, value: object, dtypes: frozenset[torch.dtype]) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
-    if value.layout != torch.strided:
+    if value.layout is not _STRIDED:
         raise TypeError(f"{name} must be a dense tensor, got the layout {value.layout}")
     if value.dtype not in dtypes:
         raise TypeError(f"{name} must be {_dtype_names(dtypes)}, got {value.dtype}")
