@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,7 +32,7 @@ def parse(text: str) -> tuple[Argument, ...]:
     return tuple(Argument(*part.split()) for part in text.split(",") if part.strip())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Contract:
     """`name(arguments) -> results`: what a backend computes. Tensors come before constants.
 
@@ -45,19 +44,16 @@ class Contract:
     returns: str
     fake: Callable[..., Any]
     formula: Callable[..., Any]
+    names: tuple[str, ...] = field(init=False)
+    num_tensors: int = field(init=False)
 
     def __post_init__(self) -> None:
+        # At once, and not by functools.cached_property, whose lock torch.compile cannot trace.
+        self.names = tuple(argument.name for argument in self.arguments)
+        self.num_tensors = sum(argument.is_tensor for argument in self.arguments)
         library.define(f"{self.name}({', '.join(map(str, self.arguments))}) -> {self.returns}")
         torch.library.register_fake(f"fastvae::{self.name}", self.fake, lib=library)
         CONTRACTS[self.name] = self
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        return tuple(argument.name for argument in self.arguments)
-
-    @cached_property
-    def num_tensors(self) -> int:
-        return sum(argument.is_tensor for argument in self.arguments)
 
     @property
     def call(self) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,7 +36,8 @@ class Operator:
     Every other tensor is an operand, and gets a gradient unless `differentiable` names fewer, the last ones. `value`
     and `gradient` are the formula, element by element: they take operands, noise, and by name the remaining constants.
 
-    `apply` is the operator as autograd, torch.func and torch.compile differentiate it.
+    `apply` is the operator as autograd, torch.func and torch.compile differentiate it. `summed` are the outputs that
+    are summed over the event; `samples` says that the first is none of them.
     """
 
     def __init__(
@@ -50,6 +50,12 @@ class Operator:
         differentiable: tuple[str, ...] | None = None,
     ) -> None:
         self.name, self.arguments, self.outputs = name, parse(arguments), outputs
+        self.tensors = tuple(argument.name for argument in self.arguments if argument.is_tensor)
+        self.constants = tuple(argument.name for argument in self.arguments if not argument.is_tensor)
+        self.operands = tuple(tensor for tensor in self.tensors if tensor not in NOT_OPERANDS)
+        # Whether the first output is a sample. Noise is numbered by element: vmap may not merge calls into one.
+        self.samples = "seed" in self.tensors
+        self.summed = outputs[1:] if self.samples else outputs
         self.differentiable = self.operands if differentiable is None else differentiable
         self.formula = PlainTorch(self, value, gradient)
         self.forward = Contract(name, self.arguments, tensors(len(outputs)), self._fake, self.formula.forward)
@@ -73,28 +79,6 @@ class Operator:
     @property
     def contracts(self) -> tuple[Contract, ...]:
         return self.forward, self.backward
-
-    @cached_property
-    def tensors(self) -> tuple[str, ...]:
-        return tuple(argument.name for argument in self.arguments if argument.is_tensor)
-
-    @cached_property
-    def constants(self) -> tuple[str, ...]:
-        return tuple(argument.name for argument in self.arguments if not argument.is_tensor)
-
-    @cached_property
-    def operands(self) -> tuple[str, ...]:
-        return tuple(name for name in self.tensors if name not in NOT_OPERANDS)
-
-    @cached_property
-    def samples(self) -> bool:
-        """Whether the first output is a sample. Noise is numbered by element: vmap may not merge calls into one."""
-        return "seed" in self.tensors
-
-    @cached_property
-    def summed(self) -> tuple[str, ...]:
-        """The outputs that are summed over the event."""
-        return self.outputs[1:] if self.samples else self.outputs
 
     def shaped(self, given: dict[str, Any]) -> list[Tensor | None]:
         """The tensors that broadcast against each other."""
