@@ -80,7 +80,7 @@ def budget(suite: str, seconds: float | None = None) -> Budget:
 
 
 def estimate(case: AnyCase, names: Sequence[str], first: bool, budget: Budget, device: str) -> float:
-    """Seconds that a case will take; the first case of its work also waits for the compiler."""
+    """Seconds that a case will take; the first case of its group also waits for the compiler."""
     compiled = sum(map(_is_compiled, names))
     each = (TRAINING_COMPILE_SECONDS if isinstance(case, TrainingCase) else COMPILE_SECONDS)[device]
     return budget.seconds * 1.2 + VARIANT_SECONDS[device] * len(names) + (compiled * each if first else 0.0)
@@ -97,7 +97,7 @@ class Bench:
         self.device, self.budget, self.compiler = device, budget, compiler
         self.gauge = Gauge(device)
         self.cuda = _cuda() if device == "cuda" else None
-        self._work: tuple | None = None
+        self._group: tuple | None = None
         self._experiment: Experiment | None = None
         self._measured: tuple[str, dict[str, Outcome]] = ("", {})
 
@@ -117,13 +117,13 @@ class Bench:
         return self._measured[1][name]
 
     def _experiment_of(self, case: AnyCase) -> Experiment:
-        if self._work != case.work:
-            self._experiment = self._work = None  # frees the last one's memory first
+        if self._group != case.group:
+            self._experiment = self._group = None  # frees the last one's memory first
             torch._dynamo.reset()
             if self.cuda is not None:
                 torch.cuda.empty_cache()
             torch.manual_seed(0)
-            self._experiment, self._work = self._make(case), case.work
+            self._experiment, self._group = self._make(case), case.group
         assert self._experiment is not None
         return self._experiment
 

@@ -112,7 +112,7 @@ class Case:
         return " ".join(["x".join(map(str, self.shape)), *further])
 
     @property
-    def work(self) -> tuple:
+    def group(self) -> tuple:
         """What the directions of a case share: operands, compiled functions."""
         return self.kind, self.operator, self.size, self.dtype
 
@@ -147,8 +147,8 @@ class Case:
 
 def operators(names: Sequence[str], suite: str, device: str) -> list[Case]:
     """The cases of one family, an operator after the other."""
-    found = [case for size in SIZES for case in _cases(size, suite, device)]
-    return [case for name in names for case in found if case.operator == name]
+    cases = [case for size in SIZES for case in _cases(size, suite, device)]
+    return [case for name in names for case in cases if case.operator == name]
 
 
 def scaling(suite: str, device: str) -> list[Case]:
@@ -156,7 +156,7 @@ def scaling(suite: str, device: str) -> list[Case]:
 
 
 def _cases(size: Size, suite: str, device: str) -> Iterator[Case]:
-    """Directions of one work stand together, so that it is made and compiled once."""
+    """Directions of one group stand together, so that its operands are made and compiled once."""
     if device not in size.devices:
         return
     quick = suite == "quick"

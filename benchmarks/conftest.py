@@ -91,10 +91,10 @@ def _plan(config, items) -> dict[str, tuple[list[str], float]]:
         case, name = item.callspec.params["case"], item.callspec.params["variant"]
         cases.setdefault(str(case), (case, []))[1].append(name)
     budget = benches.budget(config.getoption("--suite"), config.getoption("--seconds"))
-    device, works, plan = config.stash[_DEVICE], set(), {}
+    device, groups, plan = config.stash[_DEVICE], set(), {}
     for key, (case, names) in cases.items():
-        plan[key] = names, benches.estimate(case, names, case.work not in works, budget, device)
-        works.add(case.work)
+        plan[key] = names, benches.estimate(case, names, case.group not in groups, budget, device)
+        groups.add(case.group)
     return plan
 
 

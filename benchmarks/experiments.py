@@ -59,8 +59,8 @@ class OperatorExperiment:
 
     def __post_init__(self) -> None:
         self.variants = variants(self.case.operator, self.device, self.case.dtype)
-        self.work = workload(self.case, self.device, self.l2_bytes)
-        self.sets, self.cold = self.work.rotation.sets, self.work.rotation.cold
+        self.workload = workload(self.case, self.device, self.l2_bytes)
+        self.sets, self.cold = self.workload.rotation.sets, self.workload.rotation.cold
 
     def call(self, name: str, case: Case) -> Call:
         if name not in self._functions:
@@ -70,14 +70,14 @@ class OperatorExperiment:
         return self._call(name, case.direction)
 
     def _call(self, name: str, direction: str) -> Call:
-        return self.work.call(self.variants[name], self._functions[name], direction)
+        return self.workload.call(self.variants[name], self._functions[name], direction)
 
     def _verify(self, name: str) -> None:
         self._functions[name] = self.variants[name].compiled(self.compiler)
         try:
             for _ in range(RECORDING_CALLS if self.variants[name].mode in OWN_GRAPHS else 0):
                 self._call(name, "forward+backward").once()
-            verify(self.work, self._call(name, "forward+backward"))
+            verify(self.workload, self._call(name, "forward+backward"))
         except WrongVariantError as error:
             self._wrong[name] = str(error)
         except Exception as error:  # whatever a compiler or a driver raises, the other variants are measured
@@ -88,10 +88,10 @@ class OperatorExperiment:
         return self.variants[name].role
 
     def info(self, name: str, case: Case) -> dict[str, Any]:
-        function, variant, first = self._functions[name], self.variants[name], self.work.inputs[0]
+        function, variant, first = self._functions[name], self.variants[name], self.workload.inputs[0]
         with variant.context(self.device):
             saved = attempt(saved_bytes, lambda: as_tuple(function(*first.operands, **case.keywords)), first.operands)
-        moved = self.work.bytes(case.direction)
+        moved = self.workload.bytes(case.direction)
         return {**case.info(), "bytes": moved, "saved_bytes": saved}
 
     def derived(self, samples: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
@@ -132,7 +132,7 @@ class Bound:
     name: str
 
     @property
-    def work(self) -> tuple:
+    def group(self) -> tuple:
         return ("floor", self.name)
 
     def __str__(self) -> str:

@@ -154,7 +154,7 @@ class TrainingCase:
     task: Task
 
     @property
-    def work(self) -> tuple:
+    def group(self) -> tuple:
         return ("training", self.task.name)
 
     def __str__(self) -> str:

@@ -146,26 +146,26 @@ def _data(name: str, case: Case) -> Callable[..., Tensor]:
     return DATA.get(name.removesuffix("_q").removesuffix("_p"), torch.randn)
 
 
-def _cotangents(work: Workload, variant: Variant, function: Function) -> list[list[Tensor]]:
+def _cotangents(workload: Workload, variant: Variant, function: Function) -> list[list[Tensor]]:
     """In the dtypes of what the variant returns. Its first call: here it is compiled."""
-    first = work.inputs[0]
-    with variant.context(work.device):
-        dtypes = [output.dtype for output in as_tuple(function(*first.operands, **work.case.keywords))]
-    return [[t.to(dtype) for t, dtype in zip(each.cotangents, dtypes, strict=True)] for each in work.inputs]
+    first = workload.inputs[0]
+    with variant.context(workload.device):
+        dtypes = [output.dtype for output in as_tuple(function(*first.operands, **workload.case.keywords))]
+    return [[t.to(dtype) for t, dtype in zip(each.cotangents, dtypes, strict=True)] for each in workload.inputs]
 
 
 class WrongVariantError(Exception):
     """A variant that computes something else; the message says what deviates."""
 
 
-def verify(work: Workload, call: Call) -> None:
+def verify(workload: Workload, call: Call) -> None:
     """Compare a forward+backward call's results with the reference in float64, given the noise that it drew."""
     outputs, gradients = cast(tuple[Tensors, Tensors], call.once())
-    case, found = work.case, [t.detach() for t in (*outputs, *gradients)]
-    noise = _noise(work, found[0]) if samples(case.operator) else None
+    case, results = workload.case, [t.detach() for t in (*outputs, *gradients)]
+    noise = _noise(workload, results[0]) if samples(case.operator) else None
     if noise is not None:
         _check_normal(noise)
-    for i, (result, truth) in enumerate(zip(found, _truth(work, noise), strict=True)):
+    for i, (result, truth) in enumerate(zip(results, _truth(workload, noise), strict=True)):
         what = f"output {i}" if i < len(outputs) else f"gradient {i - len(outputs)}"
         if result.shape != truth.shape:
             raise WrongVariantError(f"{what} has shape {list(result.shape)} instead of {list(truth.shape)}")
@@ -175,9 +175,9 @@ def verify(work: Workload, call: Call) -> None:
             raise WrongVariantError(f"{what} is off by {error:.1e} of its norm")
 
 
-def _truth(work: Workload, noise: Tensor | None) -> Tensors:
-    """On the work's own device: an image batch in float64 would take the CPU minutes."""
-    case, first = work.case, work.inputs[0]
+def _truth(workload: Workload, noise: Tensor | None) -> Tensors:
+    """On the workload's own device: an image batch in float64 would take the CPU minutes."""
+    case, first = workload.case, workload.inputs[0]
     operands = [_double(t).requires_grad_(t.requires_grad) for t in first.operands]
     given = {} if noise is None else {"eps": noise}
     with fastvae.backends.use("reference"):
@@ -191,8 +191,8 @@ def _double(t: Tensor) -> Tensor:
     return t.detach().double() if t.is_floating_point() else t
 
 
-def _noise(work: Workload, z: Tensor) -> Tensor:
-    operands = [t.detach().double() for t in work.inputs[0].operands]
+def _noise(workload: Workload, z: Tensor) -> Tensor:
+    operands = [t.detach().double() for t in workload.inputs[0].operands]
     mean, log_var = operands if len(operands) == 2 else operands[0].chunk(2, dim=1)
     return (z.double() - mean) * torch.exp(-log_var.clamp(*posterior.CLAMP) / 2)
 

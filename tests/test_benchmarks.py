@@ -51,9 +51,9 @@ def test_cases_are_unique_and_reasoned(suite, device):
     assert len(set(map(str, found))) == len(found) > 10
     assert all(case.reason for case in found)
     assert {case.operator for case in cases("full", device)} == set(OPERATORS) >= EXAMPLES.keys() - {"elbo"}
-    works = [case.work for case in found]
-    blocks = [work for i, work in enumerate(works) if i == 0 or works[i - 1] != work]
-    assert len(set(blocks)) == len(blocks)  # the directions of a work stand together: compiled once
+    groups = [case.group for case in found]
+    blocks = [group for i, group in enumerate(groups) if i == 0 or groups[i - 1] != group]
+    assert len(set(blocks)) == len(blocks)  # the directions of a group stand together: compiled once
 
 
 def test_regimes_are_there():
@@ -104,8 +104,8 @@ def test_elbo_share_is_the_step_without_the_networks():
     assert experiment.derived(samples) == {"naive, eager": {"elbo_seconds": 2.0}}
 
 
-def call_of(work, function):
-    return work.call(Variant("made up", function), function, "forward+backward")
+def call_of(operands, function):
+    return operands.call(Variant("made up", function), function, "forward+backward")
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

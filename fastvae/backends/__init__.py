@@ -13,14 +13,15 @@ import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
 from ..ops import Contract
 from . import native, reference
 
-Functions = Mapping[str, Callable]
+Function = Callable[..., Any]
+Functions = Mapping[str, Function]
 
 
 class Backend(NamedTuple):
@@ -119,15 +120,15 @@ def _kernels(name: str, device_type: str) -> frozenset[str] | Functions:
     return _compiled.get(device_type, frozenset()) if functions is None else functions(_contracts)
 
 
-def _settled_at_call(operator: str) -> Callable:
-    def call(*args):
+def _settled_at_call(operator: str) -> Function:
+    def call(*args: Any) -> Any:
         return _function_for(operator, _device_type(args))(*args)
 
     return call
 
 
 @functools.cache
-def _function_for(operator: str, device_type: str) -> Callable:
+def _function_for(operator: str, device_type: str) -> Function:
     """Of the first backend that has one, where no compiled kernel stands before it."""
     name = next(name for name in BACKENDS if BACKENDS[name].functions and has_kernel(name, operator, device_type))
     if name == "reference":
@@ -185,8 +186,8 @@ def _demanded_functions(name: str, device_type: str) -> Functions:
     return missing | (dict(kernels) if isinstance(kernels, Mapping) else {})
 
 
-def _refusal(error: type[Exception], message: str) -> Callable:
-    def refuse(*args):
+def _refusal(error: type[Exception], message: str) -> Function:
+    def refuse(*args: Any) -> NoReturn:
         raise error(message)
 
     return refuse
@@ -207,5 +208,5 @@ def _check(name: str) -> None:
         raise RuntimeError(f"backend {name!r} cannot serve: {reasons[name]}")
 
 
-def _device_type(args: tuple) -> str:
+def _device_type(args: tuple[Any, ...]) -> str:
     return next(arg.device.type for arg in args if isinstance(arg, torch.Tensor))
