@@ -113,7 +113,7 @@ def short(mangled):
 @needs_cmake
 def test_kernels_keep_their_values_in_registers(report):
     walks = [kernel for kernel in report if "walk" in kernel[0]]
-    assert len(walks) > 200  # formulas, readings, units
+    assert len(walks) > 200  # formulas, ways to read the scale, units
     for name, registers, stack, spilled in sorted(report, key=lambda kernel: -kernel[1]):
         print(f"{registers:4} registers {stack:4} stack {spilled:4} spilled  {short(name)}")
     assert [short(name) for name, _, stack, spilled in report if stack or spilled] == []

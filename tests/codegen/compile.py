@@ -230,7 +230,7 @@ def launches() -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def further_variants(operator, operands) -> Iterator[dict[str, Any]]:
-    """Layouts and readings that matter to the compiler alone."""
+    """Layouts, and ways to read the scale, that matter to the compiler alone."""
     from fastvae.formulas.scale import SCALE_AS
 
     def of(shape, dtype=FP32, **further):
