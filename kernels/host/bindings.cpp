@@ -116,8 +116,8 @@ void kernel(StableIValue* stack, uint64_t num_args, uint64_t num_outputs) {
 
 void rescale_(Tensor grad, Tensor upstream) {
   Plan plan(Formula::rescale, Direction::value, {&grad, &upstream}, 0);
-  plan.input(&grad);
   plan.input(&upstream);
+  plan.input(&grad);
   plan.add_output(grad, false);
   plan.skip_if_minus_1(upstream);
   plan.run();

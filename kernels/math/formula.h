@@ -32,6 +32,12 @@ constexpr bool kSamples = false;
 template <class F>
 constexpr bool kSamples<F, std::enable_if_t<F::samples>> = true;
 
+// `numbers` says how many of a value's inputs, the first, are one number for all elements.
+template <class F, class = void>
+constexpr int kNumbers = 0;
+template <class F>
+constexpr int kNumbers<F, std::enable_if_t<(F::numbers > 0)>> = F::numbers;
+
 // A function of a formula, over inputs and outputs in arrays.
 template <auto function, class Counts = Signature<std::remove_pointer_t<decltype(function)>>,
           class Inputs = std::make_index_sequence<Counts::inputs>,
@@ -51,7 +57,7 @@ template <class F>
 struct Value : OfArrays<&F::value> {
   static constexpr Direction direction = Direction::value;
   static constexpr int sampled = kSamples<F> ? 1 : 0;
-  static constexpr int first_tensor = 0, first_optional = Value::outputs;
+  static constexpr int first_tensor = kNumbers<F>, first_optional = Value::outputs;
 };
 
 template <class F>

@@ -47,7 +47,8 @@ struct GaussianLogProb {
 // The gradients of a negative total as those of a total whose gradient is `upstream`.
 template <class T>
 struct Rescale {
-  static FASTVAE_FN void value(const Constants<T>&, T grad, T upstream, T& result) { result = grad * -upstream; }
+  static constexpr int numbers = 1;
+  static FASTVAE_FN void value(const Constants<T>&, T upstream, T grad, T& result) { result = grad * -upstream; }
 };
 
 }  // namespace fastvae::FASTVAE_ISA
