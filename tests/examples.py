@@ -95,6 +95,11 @@ def operands(operator: Operator, shape: tuple[int, ...], dtype: torch.dtype = to
     return [operand(operator, name, shape).to(dtype) for name in operator.operands]
 
 
+def several(results: Any) -> tuple[Any, ...]:
+    """What an operator gives, which is no tuple where it is one."""
+    return results if isinstance(results, tuple) else (results,)
+
+
 def of_events(name: str, *reals: Tensor, **keywords: Any) -> Tensor:
     """The first result of an operator's example as a function of real tensors [*batch, D], each an operand or more.
 
@@ -102,13 +107,12 @@ def of_events(name: str, *reals: Tensor, **keywords: Any) -> Tensor:
     """
     operator, example = OPERATORS[name], EXAMPLES[name]
     fixed = len(operator.operands) - len(operator.differentiable)
-    found = [reals[-1]] * fixed + list(itertools.islice(itertools.cycle(reals), len(operator.differentiable)))
+    given = [reals[-1]] * fixed + list(itertools.islice(itertools.cycle(reals), len(operator.differentiable)))
     if isinstance(operator, Likelihood):
-        found[0] = INTO_SUPPORT[operator.support](found[0])
+        given[0] = INTO_SUPPORT[operator.support](given[0])
     if "beta" in operator.operands:
-        found[-1] = found[-1].sum().sigmoid()
-    result = example.call(*found, **example.keywords, **keywords)
-    return result[0] if isinstance(result, tuple) else result
+        given[-1] = given[-1].sum().sigmoid()
+    return several(example.call(*given, **example.keywords, **keywords))[0]
 
 
 def served(backend: str, kind: type[Operator] = Operator) -> list[Any]:
@@ -139,10 +143,10 @@ def variants(operator: Operator) -> Iterator[dict[str, Any]]:
     names = operator.operands
 
     def of_shapes(*shapes: tuple[int, ...], **further: Any) -> dict[str, Any]:
-        found = {
+        tensors = {
             name: operand(operator, name, shape) for name, shape in zip(names, _cycle(shapes, len(names)), strict=True)
         }
-        return {**found, **noise(), **further}
+        return {**tensors, **noise(), **further}
 
     # halves of one packed tensor
     packed = of_shapes((4, 12))
@@ -181,8 +185,7 @@ def _cycle(shapes: tuple[tuple[int, ...], ...], count: int) -> list[tuple[int, .
 
 def backward_arguments(operator: Operator, forward: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Of the backward: dense, expanded and absent gradients, all and the first gradient wanted."""
-    outputs = operator.forward.call(*forward)
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    outputs = several(operator.forward.call(*forward))
     dense = [torch.randn_like(o) for o in outputs]
     expanded = [o.new_tensor(1.5).expand(o.shape) if i == 0 else None for i, o in enumerate(outputs)]
     possible = needs(operator, forward)
@@ -195,8 +198,8 @@ def backward_arguments(operator: Operator, forward: tuple[Any, ...]) -> Iterator
 def needs(operator: Operator, forward: tuple[Any, ...]) -> list[bool]:
     """Which gradients there can be."""
     given = operator.forward.named(forward)
-    found = [given[name] for name in operator.differentiable]
-    return [t is not None and t.is_floating_point() for t in found]
+    operands = [given[name] for name in operator.differentiable]
+    return [t is not None and t.is_floating_point() for t in operands]
 
 
 def contract_arguments(operator: Operator, contract: Contract, given: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -51,10 +51,6 @@ USUAL = {"x_scale": 1.0, "clamp_lo": -torch.inf, "clamp_hi": torch.inf}
 UNUSUAL = {"x_scale": 0.5, "clamp_lo": 0.1, "clamp_hi": 2.0}
 
 
-def several(results):
-    return results if isinstance(results, tuple) else (results,)
-
-
 @needs_native
 @pytest.mark.parametrize("name", [name for kind, name, _ in lines() if kind == "LIKELIHOOD"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
@@ -71,9 +67,9 @@ def test_a_gradient_has_the_same_bits_whichever_others_are_wanted(name, dtype, w
     for contract in (operator.backward, operator.one_pass):
         arguments = [given[argument] for argument in contract.names if argument != "needs"]
         with backends.use("native"):
-            everything = several(contract.call(*arguments, [True] * count))
+            everything = examples.several(contract.call(*arguments, [True] * count))
             for needs in itertools.product([False, True], repeat=count):
-                results = several(contract.call(*arguments, list(needs)))
+                results = examples.several(contract.call(*arguments, list(needs)))
                 wanted = [True] * (len(results) - count) + list(needs)
                 for need, result, full in zip(wanted, results, everything, strict=True):
                     assert torch.equal(result, full) if need else result.numel() == 0

@@ -77,8 +77,7 @@ def call(name, shape):
     """The first result of the example of an operator, and the operands, which require gradients."""
     operator = OPERATORS[name]
     operands = [operand.requires_grad_() for operand in examples.operands(operator, shape)]
-    result = examples.EXAMPLES[name].call(*operands)
-    return (result[0] if isinstance(result, tuple) else result), operands
+    return examples.several(examples.EXAMPLES[name].call(*operands))[0], operands
 
 
 @pytest.fixture(params=OPERATORS)
