@@ -3,7 +3,7 @@
 `native` is the compiled library of a device, `triton` compiles its kernels for the GPU at hand when they are first
 called, `reference` is plain torch and serves any device and any operator that nothing faster serves, saying so. Naming
 a backend, by `use` or by the environment variable FASTVAE_BACKEND, demands it: where it cannot serve, that is an error,
-never a quiet change of backend.
+never a quiet change of backend. What torch.compile is given instead of a kernel: `fastvae.backends.compiled`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from ..ops import Contract
-from . import native, reference
+from ..ops import Choice, Contract, Operator, choose_by
+from . import compiled, native, reference
 
 Function = Callable[..., Any]
 Functions = Mapping[str, Function]
@@ -103,7 +103,17 @@ def register(contracts: Mapping[str, Contract]) -> None:
     _contracts.update(further)
     for operator in further:
         _undemanded.impl(operator, _settled_at_call(operator), "CompositeExplicitAutograd")
+    choose_by(_choose)
     _demand(_demanded or os.environ.get("FASTVAE_BACKEND") or None)
+
+
+def _choose(operator: Operator, numel: int | torch.SymInt, device_type: str) -> Choice:
+    """What torch.compile is given."""
+    if _demanded is not None or compiled.demanded() is not None:
+        return compiled.demanded() or "kernel"
+    if not has_kernel(_preferred(device_type), operator.name, device_type):
+        return "formula"
+    return compiled.choose(operator, numel, device_type)
 
 
 def _why_nowhere(backend: Backend) -> str | None:

@@ -212,7 +212,7 @@ def _seed(
     """The stream's key as a tensor; None where the noise is given."""
     if eps is not None:
         return None
-    return noise.draw_seed(mean.device, generator) if seed is None else noise.as_seed(seed, mean.device)
+    return noise.draw_seed(mean, generator) if seed is None else noise.as_seed(seed, mean.device)
 
 
 def _kl(

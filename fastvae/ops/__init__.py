@@ -4,13 +4,16 @@ from . import likelihood, noise, objective, posterior
 from ._contract import CONTRACTS, Contract
 from ._likelihood import Likelihood
 from ._operator import OPERATORS, Operator
+from ._traced import Choice, choose_by
 
 __all__ = [
     "CONTRACTS",
     "OPERATORS",
+    "Choice",
     "Contract",
     "Likelihood",
     "Operator",
+    "choose_by",
     "likelihood",
     "noise",
     "objective",

@@ -6,23 +6,35 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 from .._shapes import sum_to_operand
+from ._traced import traced
 
 if TYPE_CHECKING:
     from ._operator import Operator
 
 
 def differentiable(operator: Operator) -> Callable:
-    """`operator` as a function of tensors that autograd, torch.func and torch.compile differentiate.
-
-    Saved for backward: the operator's own tensor arguments, nothing else.
-    """
-    # Bound here: torch.compile follows the operators themselves, and not the object that declares them.
-    forward_operator, gradients = operator.forward.call, operator.gradients
+    """`operator` as a function of tensors that autograd, torch.func and torch.compile differentiate."""
+    kernels = function_of(operator, operator.forward.call, operator.gradients)
+    node = traced(operator, kernels, function_of(operator, operator.formula.forward, formula_gradients_of(operator)))
     formula = operator.formula.forward
+    # `Function.apply` inspects the signature at each call, which takes longer than a small kernel; its base does not.
+    apply, transformed = super(Function, kernels).apply, torch._C._are_functorch_transforms_active
+
+    def call(*args):
+        if torch.compiler.is_compiling():
+            return node(*args)
+        if forward_ad._current_level >= 0:
+            return formula(*args)  # plain torch has the derivatives of forward mode
+        return kernels.apply(*args) if transformed() else apply(*args)
+
+    return call
+
+
+def function_of(operator: Operator, forward_operator: Callable, gradients: Callable) -> type[Function]:
+    """Saved for backward: the operator's own tensor arguments, nothing else."""
     num_tensors, first, last = len(operator.tensors), *gradient_range(operator)
     before, behind = (None,) * first, (None,) * (len(operator.arguments) - last)
 
@@ -45,24 +57,7 @@ def differentiable(operator: Operator) -> Callable:
             return *before, *gradients(grads, ctx.saved_tensors, ctx.constants, needs), *behind
 
     Forward.__name__ = Forward.__qualname__ = operator.name
-    # `Function.apply` inspects the signature at each call, which takes longer than a small kernel; its base does not.
-    apply, transformed = super(Function, Forward).apply, torch._C._are_functorch_transforms_active
-
-    def traced(*args):
-        # torch.compile traces no Function inside torch.func's transforms, nor one that has no gradient to give.
-        if transformed():
-            return formula(*args)
-        wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args[first:last])
-        return Forward.apply(*_distinct(args)) if wanted else forward_operator(*args)
-
-    def call(*args):
-        if torch.compiler.is_compiling():
-            return traced(*args)
-        if forward_ad._current_level >= 0:
-            return formula(*args)  # plain torch has the derivatives of forward mode
-        return Forward.apply(*args) if transformed() else apply(*args)
-
-    return call
+    return Forward
 
 
 def gradient_range(operator: Operator) -> tuple[int, int]:
@@ -85,17 +80,20 @@ def gradients_of(operator: Operator) -> Callable:
     return gradients
 
 
+def formula_gradients_of(operator: Operator) -> Callable:
+    """The same in plain torch."""
+    formula, (first, last) = operator.formula.backward, gradient_range(operator)
+
+    def gradients(grads, tensors, constants, needs):
+        results = formula(*grads, *tensors, *constants, needs)
+        return fitted(results if last - first > 1 else (results,), tensors[first:last], needs)
+
+    return gradients
+
+
 def fitted(grads, operands, needs):
     """What a backward operator gave, in the operands' shapes and dtypes."""
     return [sum_to_operand(g, t) if need else None for g, t, need in zip(grads, operands, needs)]  # noqa: B905
-
-
-def _distinct(args):
-    """Views in place of what is passed twice, which torch.compile does not trace through an autograd.Function."""
-    return [
-        arg.view_as(arg) if isinstance(arg, Tensor) and any(arg is earlier for earlier in args[:i]) else arg
-        for i, arg in enumerate(args)
-    ]
 
 
 def _backward_function(operator: Operator) -> Callable:

@@ -9,7 +9,7 @@ import torch
 from torch.distributions import constraints
 
 from ._contract import Contract
-from ._one_pass import one_pass_contract, total
+from ._one_pass import RowWise, one_pass_contract, total
 from ._operator import Operator
 
 PIXELS = {torch.uint8: 1 / 255}
@@ -37,6 +37,7 @@ class Likelihood(Operator):
         super().__init__(name, arguments, ("log_prob",), value, gradient, differentiable)
         self.support, self.x_scale = support, x_scale
         self.one_pass = one_pass_contract(self)
+        self.row_wise = RowWise(self, self.one_pass)
         self.total = total(self, self.one_pass)
 
     @property

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-from .._shapes import accumulate_dtype
+from .._shapes import accumulate_dtype, batch_shape, broadcast_shape
 from ..formulas import objective
 from ._autograd import fitted, gradient_range
 from ._contract import Contract, parse, tensors
@@ -32,14 +32,16 @@ RESCALE = Contract(
 def one_pass_contract(operator: Operator) -> Contract:
     """`name_one_pass(arguments..., factor, needs) -> (total, gradients...)`.
 
-    total = factor * the operator summed over all elements; the gradients are those of -total, which is what a loss
-    usually holds. `event_ndim` counts all dimensions.
+    total = factor * the operator; the gradients are those of -total, which is what a loss usually holds. Each row of a
+    batch has its own total, and `event_ndim` counts all dimensions where there is one for all.
     """
     arguments = (*operator.arguments, *parse("float factor, bool[] needs"))
 
     def fake(*args: Any) -> tuple[Tensor, ...]:
         given = contract.named(args)
-        total = args[0].new_empty((), dtype=accumulate_dtype(*operator.shaped(given)))
+        shaped = operator.shaped(given)
+        batch = batch_shape(broadcast_shape(*shaped), given["event_ndim"])
+        total = args[0].new_empty(batch, dtype=accumulate_dtype(*shaped))
         return total, *operator.empty_grads(given)
 
     returns = tensors(1 + len(operator.differentiable))
@@ -87,6 +89,50 @@ def total(operator: Operator, one_pass: Contract) -> Callable:
         return Total.apply(factor, *args)
 
     return call
+
+
+class RowWise:
+    """An operator whose gradients are made with its values, for torch.compile: what is left of backward is a product
+    with the gradient of each row, which it fuses with what comes next."""
+
+    def __init__(self, operator: Operator, one_pass: Contract) -> None:
+        call_one_pass, plain = one_pass.call, operator.forward.call
+        first, last = gradient_range(operator)
+        before, behind = (None,) * first, (None,) * (len(operator.arguments) - last)
+        where = operator.constants.index("event_ndim") - len(operator.constants)
+
+        class Rows(Function):
+            @staticmethod
+            def forward(ctx, *args):
+                needs = ctx.needs_input_grad[first:last]
+                if not any(needs):
+                    return plain(*args)
+                result, *grads = call_one_pass(*args, -1.0, needs)
+                ctx.event_ndim, ctx.needs = args[where], needs
+                ctx.save_for_backward(*fitted(grads, args[first:last], needs))
+                return -result
+
+            @staticmethod
+            def backward(ctx, upstream):
+                upstream = upstream.reshape([*upstream.shape, *[1] * ctx.event_ndim])
+                results = [None if g is None else (upstream * g).to(g.dtype) for g in ctx.saved_tensors]
+                return *before, *results, *behind
+
+        self.operands, self.apply = operator.differentiable, Rows.apply
+
+    def serves(self, given: dict[str, Any], shape: torch.Size) -> bool:
+        """Where no gradient is shared by rows, nor rounded to half precision before the product."""
+        batch = batch_shape(shape, given["event_ndim"])
+        wanted = [given[name] for name in self.operands if given[name].requires_grad]
+        return all(
+            t.dtype in (torch.float32, torch.float64) and (not batch or _leading(t, shape, len(batch)) == batch)
+            for t in wanted
+        )
+
+
+def _leading(tensor: Tensor, shape: torch.Size, batch_ndim: int) -> torch.Size | None:
+    """The batch dimensions of an operand, None where it has fewer than the others."""
+    return tensor.shape[:batch_ndim] if tensor.dim() == len(shape) else None
 
 
 def _is_batched(upstream: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from . import _autograd
 from ._contract import Contract, parse, tensors
 from ._formula import PlainTorch
 from ._vmap import backward_rule, forward_rule
+
+if TYPE_CHECKING:
+    from ._one_pass import RowWise
 
 # How the second parameter of a Gaussian is read; the same four arguments close every schema that has one.
 SCALE_AS = "str scale_as, float scale_eps, float clamp_lo, float clamp_hi"
@@ -72,6 +75,7 @@ class Operator:
         )
         self.forward.register_vmap(forward_rule(self.forward, self.samples))
         self.backward.register_vmap(backward_rule(self.backward, len(outputs), self.samples))
+        self.row_wise: RowWise | None = None  # where one pass gives values and gradients
         self.gradients = _autograd.gradients_of(self)
         self.apply = _autograd.differentiable(self)
         OPERATORS[name] = self

@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 
 from ..formulas import noise as formulas
-from ._contract import Contract, parse
+from ._contract import Contract, library, parse
+from ._traced import saved
 
 # Words of the generator, for anyone who checks a stream: counter [..., 4] and key [2] hold 32-bit words as int64.
 PHILOX = Contract(
@@ -29,11 +30,26 @@ def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     return PHILOX.call(counter, key)
 
 
-def draw_seed(device: torch.device, generator: torch.Generator | None = None) -> torch.Tensor:
+def draw_seed(like: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """A seed from torch's own generator, so that `torch.manual_seed` holds and CUDA graphs redraw at each replay."""
-    source = device if generator is None else generator.device
-    seed = torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device=source, generator=generator)
-    return seed if source == device else seed.to(device)
+    if generator is None:
+        return torch.ops.fastvae.seed.default(like) if torch.compiler.is_compiling() else _drawn(like.device)
+    seed = _drawn(generator.device, generator)
+    return seed if seed.device == like.device else seed.to(like.device)
+
+
+def _drawn(device: torch.device, generator: torch.Generator | None = None) -> torch.Tensor:
+    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device=device, generator=generator)
+
+
+def _drawn_and_saved(like: torch.Tensor) -> torch.Tensor:
+    with saved():
+        return _drawn(like.device)
+
+
+# What torch.compile sees of it: drawn again for backward, it would be another.
+library.define("seed(Tensor like) -> Tensor")
+library.impl("seed", _drawn_and_saved, "CompositeImplicitAutograd")
 
 
 def as_seed(seed: int | torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -1,0 +1,82 @@
+"""What torch.compile sees of an operator: one node, `name.traced`, that stands for its formula or for its kernels.
+
+A kernel is opaque to the compiler; a formula it fuses with what surrounds it. Both are the same mathematics, forward and
+hand-written backward, so nothing but speed depends on the choice. A node and not the Python code behind it, since all
+that torch.compile follows there is a guard at each call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.autograd import Function, forward_ad
+from torch.fx import traceback
+from torch.utils.checkpoint import CheckpointPolicy
+
+from .._shapes import accumulate_dtype, broadcast_shape
+from ._contract import library
+
+if TYPE_CHECKING:
+    from ._operator import Operator
+
+Choice = Literal["formula", "kernel"]
+Chooser = Callable[["Operator", Any, str], Choice]  # by the number of elements and type of device
+
+_STANDARD = ("log_var", 0.0, -math.inf, math.inf)  # how a log-variance of 0 is read
+
+_choose: Chooser = lambda operator, numel, device_type: "formula"  # noqa: E731
+
+
+def choose_by(chooser: Chooser) -> None:
+    """Who has kernels says where they are worth it; without any it is the formula."""
+    global _choose
+    _choose = chooser
+
+
+def traced(operator: Operator, kernels: type[Function], formulas: type[Function]) -> Callable[..., Any]:
+    """Declares the node. `kernels` and `formulas` are the two ways to compute it."""
+    schema = ", ".join(map(str, operator.arguments))
+    library.define(f"{operator.name}.traced({schema}) -> {operator.forward.returns}")
+
+    def node(*args: Any) -> Any:
+        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            return operator.formula.forward(*args)
+        given = operator.forward.named(args)
+        shape = broadcast_shape(*operator.shaped(given))
+        if _choose(operator, math.prod(shape), args[0].device.type) == "formula":
+            return formulas.apply(*_with_noise(operator, given, shape))
+        if operator.row_wise is not None and operator.row_wise.serves(given, shape):
+            return operator.row_wise.apply(*args)
+        return kernels.apply(*args)
+
+    library.impl(f"{operator.name}.traced", node, "CompositeImplicitAutograd")
+    return getattr(torch.ops.fastvae, operator.name).traced
+
+
+def _with_noise(operator: Operator, given: dict[str, Any], shape: torch.Size) -> tuple[Any, ...]:
+    """The noise of a seed made by a kernel: no compiler has a generator as fast."""
+    if operator.samples and given["eps"] is None:
+        operands = operator.shaped(given)
+        zero = given[operator.operands[0]].new_zeros((), dtype=accumulate_dtype(*operands))
+        eps = torch.ops.fastvae.rsample.default(
+            zero.expand(shape), zero.expand(shape), given["seed"], None, given.get("num_samples", 0), *_STANDARD
+        )
+        given |= {"seed": None, "eps": eps}
+    return tuple(given.values())
+
+
+@contextlib.contextmanager
+def saved() -> Iterator[None]:
+    """What is computed here is kept for backward, however short the memory: it would come out otherwise there."""
+    name, meta = "recompute", traceback.current_meta
+    before = {name: meta[name]} if name in meta else {}
+    meta[name] = CheckpointPolicy.MUST_SAVE
+    try:
+        yield
+    finally:
+        del meta[name]
+        meta.update(before)
