@@ -13,12 +13,15 @@ from .scale import read_scale
 def bernoulli_log_prob(x, logits, *, x_scale):
     """x log p + (1 - x) log(1 - p) with p = sigmoid(logits)."""
     x = x * x_scale
-    return x * logsigmoid(logits) + (1 - x) * logsigmoid(-logits)
+    side = torch.where(logits > 0, 1 - x, -x)
+    return -(torch.where(side == 0, 0.0, logits * side) + (-logits.abs()).exp().log1p())
 
 
 def bernoulli_log_prob_gradient(grad, x, logits, *, x_scale):
     x = x * x_scale
-    slope = torch.where(logits > 0, x - 1 + (-logits).sigmoid(), x - logits.sigmoid())
+    e = (-logits.abs()).exp()
+    smaller = e / (1 + e)
+    slope = torch.where(logits > 0, x - 1 + smaller, x - smaller)
     return grad * logits * x_scale, grad * slope
 
 

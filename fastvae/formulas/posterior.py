@@ -87,9 +87,13 @@ def _log_ratio(q: Scale, p: Scale | None = None) -> tuple[Tensor, Tensor]:
     return t, torch.where(t.abs() < 0.5, t.clamp(-0.5, 0.5).expm1(), (ratio - 1) * (ratio + 1))
 
 
-def _floored(kl: Tensor, free_bits: float) -> Tensor:
-    return torch.where(kl <= free_bits, free_bits, kl) if free_bits > 0 else kl
+def _floored(kl: Tensor, free_bits: float | Tensor) -> Tensor:
+    return torch.where(kl <= free_bits, free_bits, kl) if _may_floor(free_bits) else kl
 
 
-def _above_floor(grad: Tensor, kl: Tensor, free_bits: float) -> Tensor:
-    return torch.where(kl <= free_bits, 0.0, grad) if free_bits > 0 else grad
+def _above_floor(grad: Tensor, kl: Tensor, free_bits: float | Tensor) -> Tensor:
+    return torch.where(kl <= free_bits, 0.0, grad) if _may_floor(free_bits) else grad
+
+
+def _may_floor(free_bits: float | Tensor) -> bool:
+    return isinstance(free_bits, Tensor) or free_bits > 0

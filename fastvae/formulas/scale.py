@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+_INFINITIES = (-math.inf, math.inf)
+
 ScaleName = Literal["log_var", "log_std", "var", "std", "softplus"]
 
 
@@ -32,7 +34,7 @@ def softplus(s: Tensor) -> Tensor:
 
 def exp_or_infinity(bound: float) -> float:
     try:
-        return math.exp(bound)
+        return math.e**bound  # math.exp is nothing that torch.compile traces of a number that varies
     except OverflowError:
         return math.inf
 
@@ -97,7 +99,7 @@ SCALE_AS: dict[ScaleName, ScaleAs] = {
 def clamp_bounds(scale_as: ScaleName, clamp: tuple[float, float]) -> tuple[float, float]:
     """Bounds on the log-variance as the bounds on v that operators take; an infinite bound is none."""
     bound = SCALE_AS[scale_as].bound
-    lo, hi = (float(b) if math.isinf(b) else bound(b) for b in clamp)
+    lo, hi = (float(b) if b in _INFINITIES else bound(b) for b in clamp)
     return lo, hi
 
 
@@ -114,7 +116,7 @@ class Scale(NamedTuple):
 def read_scale(scale: Tensor, *, scale_as: ScaleName, scale_eps: float, clamp_lo: float, clamp_hi: float) -> Scale:
     how = SCALE_AS[scale_as]
     v, slope = how.read(scale, scale_eps)
-    if clamp_lo == -math.inf and clamp_hi == math.inf:
+    if not isinstance(clamp_lo, Tensor) and not isinstance(clamp_hi, Tensor) and (clamp_lo, clamp_hi) == _INFINITIES:
         return Scale(how.log_std(v), how.std(v), how.d_log_std(v, slope), how.d_std(v, slope), how.logarithmic)
     below, above = v < clamp_lo, v > clamp_hi
     clamped = torch.where(below, clamp_lo, torch.where(above, clamp_hi, v))

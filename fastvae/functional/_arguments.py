@@ -127,9 +127,15 @@ def _checked_clamp(clamp: Clamp) -> Clamp:
     return lo, hi
 
 
-def check_free_bits(free_bits: float, over: FreeBitsOver) -> float:
+def check_free_bits(free_bits: float | Tensor, over: FreeBitsOver, device: torch.device) -> float | Tensor:
     if over not in _FREE_BITS_LEVELS:
         raise ValueError(f"free_bits_over must be one of {_quoted(_FREE_BITS_LEVELS)}, got {over!r}")
+    if isinstance(free_bits, Tensor):
+        check_tensor("free_bits", free_bits, FLOATING)
+        if free_bits.dim() != 0:
+            raise ValueError(f"free_bits must be a number or a 0-d tensor, got shape {list(free_bits.shape)}")
+        check_same_device("free_bits", free_bits, "the operands", device)
+        return free_bits.detach()
     nats = number("free_bits", free_bits)
     if not nats >= 0:
         raise ValueError(f"free_bits must be at least 0 nats, got {free_bits}")

@@ -1,4 +1,4 @@
-"""The floor under a KL, at the level of a latent, a sample or the batch; of an element's the operators take care."""
+"""The floor under a KL, where it is none of an operator's: of a latent, a sample, the batch; of an element by a tensor."""
 
 from __future__ import annotations
 
@@ -13,12 +13,34 @@ from ..formulas.elements import sum_event
 from ._arguments import FreeBitsOver
 
 
+def level_of(free_bits: float | Tensor, over: FreeBitsOver) -> FreeBitsOver | None:
+    """The level that `floored` takes care of; None where there is no floor, or operators take care of it."""
+    if isinstance(free_bits, Tensor):
+        return over
+    return None if free_bits == 0 or over == "element" else over
+
+
+def elementwise(level: FreeBitsOver, event_ndim: int) -> int:
+    """Over how many dimensions the KL that `floored` takes is summed."""
+    return 0 if level in ("element", "latent") else event_ndim
+
+
 def floored(
-    kl: Tensor, weight: Tensor | None, shape: Sequence[int], event_ndim: int, free_bits: float, over: FreeBitsOver
+    kl: Tensor,
+    weight: Tensor | None,
+    shape: Sequence[int],
+    event_ndim: int,
+    free_bits: float | Tensor,
+    over: FreeBitsOver,
 ) -> Tensor:
-    """kl is elementwise and unweighted for "latent", else [batch] and weighted; `shape` is the elements'."""
-    if over == "latent":
-        return _floored_latents(kl, weight, event_ndim, free_bits)
+    """kl is elementwise and unweighted for "element" and "latent", else [batch] and weighted; `shape` is the elements'.
+
+    Where the floor holds, no gradient comes through.
+    """
+    if over in ("element", "latent"):
+        level = kl if over == "element" else _batch_mean(kl, weight, event_ndim)
+        kl = torch.where(level <= free_bits, free_bits, kl)
+        return sum_event(kl if weight is None else torch.where(weight == 0, 0.0, weight * kl), event_ndim)
     if weight is None:
         level = kl if over == "sample" else _batch_mean(kl, None, 0)
         return torch.where(level <= free_bits, free_bits, kl)
@@ -26,14 +48,6 @@ def floored(
     present = present.flatten(-event_ndim).any(-1) if event_ndim else present
     level = kl if over == "sample" else _batch_mean(kl, present, 0)
     return torch.where(level <= free_bits, torch.where(present, free_bits, 0.0).to(kl.dtype), kl)
-
-
-def _floored_latents(kl: Tensor, weight: Tensor | None, event_ndim: int, free_bits: float) -> Tensor:
-    level = _batch_mean(kl, weight, event_ndim)
-    kl = torch.where(level <= free_bits, free_bits, kl)
-    if weight is not None:
-        kl = torch.where(weight == 0, 0.0, weight * kl)
-    return sum_event(kl, event_ndim)
 
 
 def _batch_mean(kl: Tensor, weight: Tensor | None, event_ndim: int) -> Tensor:

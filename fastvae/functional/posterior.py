@@ -15,7 +15,7 @@ from ..ops.posterior import KL_NORMAL, KL_STANDARD_NORMAL, RSAMPLE, RSAMPLE_KL
 from . import _arguments as arguments
 from ._arguments import Clamp, FreeBitsOver
 from ._documents import documented
-from ._free_bits import floored
+from ._free_bits import elementwise, floored, level_of
 from ._weights import may_need_grad, summed
 
 __all__ = ["kl_normal", "kl_standard_normal", "rsample", "rsample_kl"]
@@ -67,7 +67,7 @@ def kl_standard_normal(
     scale_as: ScaleName = "log_var",
     scale_eps: float = 0.0,
     clamp: Clamp | None = None,
-    free_bits: float = 0.0,
+    free_bits: float | Tensor = 0.0,
     free_bits_over: FreeBitsOver = "element",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
@@ -90,7 +90,7 @@ def kl_standard_normal(
     shape = arguments.operands_shape(("mean", "log_var"), mean, log_var)
     event_ndim = arguments.event_dims(event_ndim, shape, mean)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
-    free_bits = arguments.check_free_bits(free_bits, free_bits_over)
+    free_bits = arguments.check_free_bits(free_bits, free_bits_over, mean.device)
     weight = arguments.element_weight(mask, weight, shape, mean.device)
     return _kl(KL_STANDARD_NORMAL, (mean, log_var), weight, event_ndim, free_bits, free_bits_over, scale)
 
@@ -106,7 +106,7 @@ def kl_normal(
     scale_as: ScaleName = "log_var",
     scale_eps: float = 0.0,
     clamp: Clamp | None = None,
-    free_bits: float = 0.0,
+    free_bits: float | Tensor = 0.0,
     free_bits_over: FreeBitsOver = "element",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
@@ -135,7 +135,7 @@ def kl_normal(
     shape = arguments.operands_shape(("mean_q", "log_var_q", "mean_p", "log_var_p"), *operands)
     event_ndim = arguments.event_dims(event_ndim, shape, mean_q, mean_p)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
-    free_bits = arguments.check_free_bits(free_bits, free_bits_over)
+    free_bits = arguments.check_free_bits(free_bits, free_bits_over, mean_q.device)
     weight = arguments.element_weight(mask, weight, shape, mean_q.device)
     return _kl(KL_NORMAL, operands, weight, event_ndim, free_bits, free_bits_over, scale)
 
@@ -153,7 +153,7 @@ def rsample_kl(
     seed: int | Tensor | None = None,
     generator: torch.Generator | None = None,
     eps: Tensor | None = None,
-    free_bits: float = 0.0,
+    free_bits: float | Tensor = 0.0,
     free_bits_over: FreeBitsOver = "element",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
@@ -183,7 +183,7 @@ def rsample_kl(
     event_ndim = arguments.event_dims(event_ndim, shape, mean)
     scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
     count = arguments.check_num_samples(num_samples, shape)
-    free_bits = arguments.check_free_bits(free_bits, free_bits_over)
+    free_bits = arguments.check_free_bits(free_bits, free_bits_over, mean.device)
     arguments.check_noise(seed, generator, eps, shape, count, mean.device)
     weight = arguments.element_weight(mask, weight, shape, mean.device)
     key = _seed(mean, seed, generator, eps)
@@ -191,11 +191,12 @@ def rsample_kl(
         z = _rsample(mean, log_var, key, eps, count, scale)
         operands = (mean, log_var)
         return z, _kl(KL_STANDARD_NORMAL, operands, weight, event_ndim, free_bits, free_bits_over, scale)
-    if free_bits == 0 or free_bits_over == "element":
+    level = level_of(free_bits, free_bits_over)
+    if level is None:
         z, kl = RSAMPLE_KL.apply(mean, log_var, key, eps, event_ndim, free_bits, *scale)
         return z, kl
-    z, kl = RSAMPLE_KL.apply(mean, log_var, key, eps, 0 if free_bits_over == "latent" else event_ndim, 0.0, *scale)
-    return z, floored(kl, None, shape, event_ndim, free_bits, free_bits_over)
+    z, kl = RSAMPLE_KL.apply(mean, log_var, key, eps, elementwise(level, event_ndim), 0.0, *scale)
+    return z, floored(kl, None, shape, event_ndim, free_bits, level)
 
 
 def _rsample(
@@ -220,17 +221,15 @@ def _kl(
     operands: tuple[Tensor, ...],
     weight: Tensor | None,
     event_ndim: int,
-    free_bits: float,
+    free_bits: float | Tensor,
     over: FreeBitsOver,
     scale: Sequence[Any],
 ) -> Tensor:
-    if free_bits == 0 and weight is None:
-        kl: Tensor = operator.apply(*operands, None, event_ndim, 0.0, *scale)
-        return kl
-    if over == "element" or free_bits == 0:
+    level = level_of(free_bits, over)
+    if level is None:
         return summed(lambda w, ndim: operator.apply(*operands, w, ndim, free_bits, *scale), weight, event_ndim)
-    if over == "latent":
+    if elementwise(level, event_ndim) == 0:
         kl = operator.apply(*operands, None if weight is None else weight != 0, 0, 0.0, *scale)
     else:
         kl = summed(lambda w, ndim: operator.apply(*operands, w, ndim, 0.0, *scale), weight, event_ndim)
-    return floored(kl, weight, broadcast_shape(*operands), event_ndim, free_bits, over)
+    return floored(kl, weight, broadcast_shape(*operands), event_ndim, free_bits, level)

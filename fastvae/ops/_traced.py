@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch.autograd import Function, forward_ad
 from torch.fx import traceback
+from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.utils.checkpoint import CheckpointPolicy
 
 from .._shapes import accumulate_dtype, broadcast_shape
@@ -38,23 +39,38 @@ def choose_by(chooser: Chooser) -> None:
 
 
 def traced(operator: Operator, kernels: type[Function], formulas: type[Function]) -> Callable[..., Any]:
-    """Declares the node. `kernels` and `formulas` are the two ways to compute it."""
-    schema = ", ".join(map(str, operator.arguments))
-    library.define(f"{operator.name}.traced({schema}) -> {operator.forward.returns}")
+    """Declares the node, and returns it as a function. `kernels` and `formulas` are the two ways to compute it.
 
-    def node(*args: Any) -> Any:
-        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
-            return operator.formula.forward(*args)
+    The node has two arguments more: tensors for the numbers that vary from call to call, and which arguments they are.
+    """
+    schema = ", ".join(map(str, operator.arguments))
+    library.define(f"{operator.name}.traced({schema}, Tensor[] numbers, int[] which) -> {operator.forward.returns}")
+
+    def implementation(*args: Any) -> Any:
+        *args, numbers, which = args
         given = operator.forward.named(args)
-        shape = broadcast_shape(*operator.shaped(given))
-        if _choose(operator, math.prod(shape), args[0].device.type) == "formula":
+        shape, dtype = broadcast_shape(*operator.shaped(given)), accumulate_dtype(*operator.shaped(given))
+        given |= {operator.forward.names[i]: number.to(dtype) for i, number in zip(which, numbers, strict=True)}
+        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            return operator.formula.forward(*given.values())
+        if which or _choose(operator, math.prod(shape), args[0].device.type) == "formula":
             return formulas.apply(*_with_noise(operator, given, shape))
         if operator.row_wise is not None and operator.row_wise.serves(given, shape):
             return operator.row_wise.apply(*args)
         return kernels.apply(*args)
 
-    library.impl(f"{operator.name}.traced", node, "CompositeImplicitAutograd")
-    return getattr(torch.ops.fastvae, operator.name).traced
+    library.impl(f"{operator.name}.traced", implementation, "CompositeImplicitAutograd")
+    node = getattr(torch.ops.fastvae, operator.name).traced
+
+    def call(*args: Any) -> Any:
+        which = [i for i, arg in enumerate(args) if isinstance(arg, float) and not has_static_value(arg)]
+        if not which:
+            return node(*args, [], [])
+        # As tensors, new values are no new graph.
+        numbers = [torch.full((), args[i], dtype=torch.float64, device=args[0].device) for i in which]
+        return node(*(0.0 if i in which else arg for i, arg in enumerate(args)), numbers, which)
+
+    return call
 
 
 def _with_noise(operator: Operator, given: dict[str, Any], shape: torch.Size) -> tuple[Any, ...]:

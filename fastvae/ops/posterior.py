@@ -13,7 +13,7 @@ from ._operator import SCALE_AS, Operator
 # z = mean + std * eps
 RSAMPLE = Operator(
     "rsample",
-    f"Tensor mean, Tensor scale, Tensor? seed, Tensor? eps, int num_samples, {SCALE_AS}",
+    f"Tensor mean, Tensor scale, Tensor? seed, Tensor? eps, SymInt num_samples, {SCALE_AS}",
     ("z",),
     formulas.rsample,
     formulas.rsample_gradient,
