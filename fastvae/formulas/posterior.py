@@ -7,6 +7,8 @@ residual.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -69,11 +71,12 @@ def _kl(u: Tensor, t: Tensor, expm1: Tensor) -> Tensor:
 
 
 def _series(t: Tensor) -> Tensor:
-    """e^t - 1 - t = t^2 / 2! + t^3 / 3! + ...; to float64's last digit for abs(t) <= 1/2."""
-    total = torch.ones_like(t)
-    for n in range(16, 2, -1):
-        total = 1 + t / n * total
-    return t * t / 2 * total
+    """e^t - 1 - t = t^2 / 2! + t^3 / 3! + ...; to the last digit for abs(t) <= 1/2."""
+    last = 16 if t.dtype == torch.float64 else 9
+    total = torch.full_like(t, 1 / math.factorial(last))
+    for n in range(last - 1, 1, -1):
+        total = total * t + 1 / math.factorial(n)
+    return t * t * total
 
 
 def _log_ratio(q: Scale, p: Scale | None = None) -> tuple[Tensor, Tensor]:

@@ -34,12 +34,13 @@ def draw_seed(like: torch.Tensor, generator: torch.Generator | None = None) -> t
     """A seed from torch's own generator, so that `torch.manual_seed` holds and CUDA graphs redraw at each replay."""
     if generator is None:
         return torch.ops.fastvae.seed.default(like) if torch.compiler.is_compiling() else _drawn(like.device)
-    seed = _drawn(generator.device, generator)
+    seed = _drawn(generator.device, generator=generator)
     return seed if seed.device == like.device else seed.to(like.device)
 
 
-def _drawn(device: torch.device, generator: torch.Generator | None = None) -> torch.Tensor:
-    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device=device, generator=generator)
+def _drawn(device: torch.device, **generator: torch.Generator) -> torch.Tensor:
+    # Named only where there is one: for the other overload the compiler has no code of its own.
+    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device=device, **generator)
 
 
 def _drawn_and_saved(like: torch.Tensor) -> torch.Tensor:
