@@ -103,7 +103,6 @@ def register(contracts: Mapping[str, Contract]) -> None:
     _contracts.update(further)
     for operator in further:
         _undemanded.impl(operator, _settled_at_call(operator), "CompositeExplicitAutograd")
-    choose_by(_choose)
     _demand(_demanded or os.environ.get("FASTVAE_BACKEND") or None)
 
 
@@ -180,6 +179,13 @@ def _demand(name: str | None) -> None:
         for device_type, key in _DISPATCH_KEYS.items():
             _put_before(_override, key, _demanded_functions(name, device_type))
     _demanded = name
+    settle_compiled()
+
+
+def settle_compiled() -> None:
+    """Tell the operators what torch.compile is given from now on; a graph made before is made anew."""
+    serve = [_demanded or _preferred(device_type) for device_type in _DISPATCH_KEYS]
+    choose_by(_choose, f"{_demanded}:{compiled.demanded()}:{serve}")
 
 
 def _demanded_functions(name: str, device_type: str) -> Functions:

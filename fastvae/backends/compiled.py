@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple, get_args
 
@@ -40,12 +41,18 @@ def to(choice: Choice | None) -> Iterator[None]:
     Raises:
         ValueError: it is neither "formula" nor "kernel".
     """
-    global _demanded
-    before, _demanded = _demanded, _checked(choice)
+    before = _demanded
+    _demand(_checked(choice))
     try:
         yield
     finally:
-        _demanded = before
+        _demand(before)
+
+
+def _demand(choice: Choice | None) -> None:
+    global _demanded
+    _demanded = choice
+    sys.modules[__package__].settle_compiled()
 
 
 def demanded() -> Choice | None:

@@ -12,16 +12,16 @@ import math
 import torch
 from torch import Tensor
 
-from .scale import Scale, read_scale
+from .scale import Scale, read_scale, standardized
 
 
 def rsample(mean, scale, eps, **scale_as):
     """z = mean + std * eps (Kingma & Welling 2014, eq. 9)."""
-    return mean + read_scale(scale, **scale_as).std * eps
+    return mean + _times(eps, read_scale(scale, **scale_as).std)
 
 
 def rsample_gradient(mean, scale, grad, grad_eps, **scale_as):
-    return grad, grad_eps * read_scale(scale, **scale_as).d_std
+    return grad, _times(grad_eps, read_scale(scale, **scale_as).d_std)
 
 
 def kl_standard_normal(mean, scale, *, free_bits, **scale_as):
@@ -33,24 +33,24 @@ def kl_standard_normal_gradient(grad, mean, scale, *, free_bits, **scale_as):
     s = read_scale(scale, **scale_as)
     t, var_minus_1 = _log_ratio(s)
     grad = _above_floor(grad, _kl(mean, t, var_minus_1), free_bits)
-    return grad * mean, grad * var_minus_1 * s.d_log_std
+    return _times(grad, mean), _times(grad, _kl_slope(s, var_minus_1))
 
 
 def kl_normal(mean_q, scale_q, mean_p, scale_p, *, free_bits, **scale_as):
     """KL(N(mean_q, std_q^2) || N(mean_p, std_p^2)) = (((mean_q - mean_p) / std_p)^2 + e^t - 1 - t) / 2,
     t = log(std_q^2 / std_p^2)."""
     q, p = read_scale(scale_q, **scale_as), read_scale(scale_p, **scale_as)
-    return _floored(_kl((mean_q - mean_p) / p.std, *_log_ratio(q, p)), free_bits)
+    return _floored(_kl(standardized(mean_q - mean_p, p.std), *_log_ratio(q, p)), free_bits)
 
 
 def kl_normal_gradient(grad, mean_q, scale_q, mean_p, scale_p, *, free_bits, **scale_as):
     q, p = read_scale(scale_q, **scale_as), read_scale(scale_p, **scale_as)
-    u = (mean_q - mean_p) / p.std
+    u = standardized(mean_q - mean_p, p.std)
     t, ratio_minus_1 = _log_ratio(q, p)
     grad = _above_floor(grad, _kl(u, t, ratio_minus_1), free_bits)
-    grad_mean = grad * (u / p.std)
-    grad_scale_q = grad * ratio_minus_1 * q.d_log_std
-    grad_scale_p = grad * -(u * u + ratio_minus_1) * p.d_log_std
+    grad_mean = _times(grad, standardized(u, p.std))
+    grad_scale_q = _times(grad, _kl_slope(q, ratio_minus_1, p))
+    grad_scale_p = _times(grad, -(u * u + ratio_minus_1) * p.d_log_std)
     return grad_mean, grad_scale_q, -grad_mean, grad_scale_p
 
 
@@ -62,12 +62,30 @@ def rsample_kl(mean, scale, eps, *, free_bits, **scale_as):
 def rsample_kl_gradient(grad_kl, mean, scale, grad, grad_eps, *, free_bits, **scale_as):
     of_z = rsample_gradient(mean, scale, grad, grad_eps, **scale_as)
     of_kl = kl_standard_normal_gradient(grad_kl, mean, scale, free_bits=free_bits, **scale_as)
-    return of_z[0] + of_kl[0], of_z[1] + of_kl[1]
+    # Of two infinities the KL's is the larger: it goes as a variance does, the sample's as a standard deviation.
+    of_scale = torch.where(of_kl[1].abs() == math.inf, 0.0, of_z[1]) + of_kl[1]
+    return of_z[0] + of_kl[0], of_scale
+
+
+def _times(factor: Tensor, slope: Tensor) -> Tensor:
+    """factor * slope, and 0 where the factor is 0 though the slope be infinite."""
+    return factor * torch.where((factor == 0) & (slope.abs() == math.inf), 0.0, slope)
+
+
+def _kl_slope(q: Scale, ratio_minus_1: Tensor, p: Scale | None = None) -> Tensor:
+    """d ((ratio - 1 - log ratio) / 2) / d parameter of q, ratio = std_q^2 / std_p^2; without p, std_p = 1."""
+    slope = ratio_minus_1 * q.d_log_std
+    if q.logarithmic:
+        return slope
+    at_infinity = q.kl_slope_at_infinity if p is None else q.kl_slope_at_infinity / (p.std * p.std)
+    return torch.where(q.std == math.inf, at_infinity, slope)
 
 
 def _kl(u: Tensor, t: Tensor, expm1: Tensor) -> Tensor:
     """(u^2 + e^t - 1 - t) / 2, the difference by series near t = 0, where it cancels."""
-    return (u * u + torch.where(t.abs() < 0.5, _series(t.clamp(-0.5, 0.5)), expm1 - t)) / 2
+    # An infinite ratio outgrows its logarithm; that of a finite one is below 1e4.
+    beyond = expm1 - t.clamp(max=1e4)
+    return (u * u + torch.where(t.abs() < 0.5, _series(t.clamp(-0.5, 0.5)), beyond)) / 2
 
 
 def _series(t: Tensor) -> Tensor:

@@ -8,8 +8,11 @@ that torch.compile follows there is a guard at each call.
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -32,22 +35,39 @@ _STANDARD = ("log_var", 0.0, -math.inf, math.inf)  # how a log-variance of 0 is 
 _choose: Chooser = lambda operator, numel, device_type: "formula"  # noqa: E731
 
 
-def choose_by(chooser: Chooser) -> None:
-    """Who has kernels says where they are worth it; without any it is the formula."""
-    global _choose
-    _choose = chooser
+# What the node stands for besides its arguments. It is one of them: the compiler's caches, in the process and on disk,
+# know a node by nothing else.
+_revision = ""
+
+
+def choose_by(chooser: Chooser, state: str) -> None:
+    """Who has kernels says where they are worth it; without any it is the formula. `state` is what that depends on."""
+    global _choose, _revision
+    _choose, _revision = chooser, f"{_sources()}:{state}"
+
+
+@functools.cache
+def _sources() -> str:
+    """A hash of the code that a node runs while it is traced."""
+    package = Path(__file__).parents[1]
+    files = sorted([package / "_shapes.py", *package.glob("formulas/*.py"), *package.glob("ops/*.py"), *package.glob("backends/*.py")])
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def traced(operator: Operator, kernels: type[Function], formulas: type[Function]) -> Callable[..., Any]:
     """Declares the node, and returns it as a function. `kernels` and `formulas` are the two ways to compute it.
 
-    The node has two arguments more: tensors for the numbers that vary from call to call, and which arguments they are.
+    The node has three arguments more: tensors for the numbers that vary from call to call, which arguments they are, and
+    `_revision`.
     """
     schema = ", ".join(map(str, operator.arguments))
-    library.define(f"{operator.name}.traced({schema}, Tensor[] numbers, int[] which) -> {operator.forward.returns}")
+    library.define(f"{operator.name}.traced({schema}, Tensor[] numbers, int[] which, str revision) -> {operator.forward.returns}")
 
     def implementation(*args: Any) -> Any:
-        *args, numbers, which = args
+        *args, numbers, which, _ = args
         given = operator.forward.named(args)
         shape, dtype = broadcast_shape(*operator.shaped(given)), accumulate_dtype(*operator.shaped(given))
         given |= {operator.forward.names[i]: number.to(dtype) for i, number in zip(which, numbers, strict=True)}
@@ -65,10 +85,10 @@ def traced(operator: Operator, kernels: type[Function], formulas: type[Function]
     def call(*args: Any) -> Any:
         which = [i for i, arg in enumerate(args) if isinstance(arg, float) and not has_static_value(arg)]
         if not which:
-            return node(*args, [], [])
+            return node(*args, [], [], _revision)
         # As tensors, new values are no new graph.
         numbers = [torch.full((), args[i], dtype=torch.float64, device=args[0].device) for i in which]
-        return node(*(0.0 if i in which else arg for i, arg in enumerate(args)), numbers, which)
+        return node(*(0.0 if i in which else arg for i, arg in enumerate(args)), numbers, which, _revision)
 
     return call
 

@@ -3,6 +3,8 @@
 // NaN and infinity come through as IEEE 754 has them.
 #pragma once
 
+#include <type_traits>
+
 #include "platform.h"
 #include "polynomials.h"
 
@@ -21,6 +23,25 @@ FASTVAE_FN T min(T a, T b) {
 template <class T>
 FASTVAE_FN T max(T a, T b) {
   return a < b ? b : a;
+}
+
+// condition ? a : b, on the host by bits: what GCC knows of a constant that was chosen it makes branches of.
+template <class T>
+FASTVAE_FN T choose(bool condition, T a, T b) {
+#if defined(__CUDA_ARCH__)
+  return condition ? a : b;
+#else
+  using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  Bits mask = -Bits(condition);
+  return bit_cast<T>((bit_cast<Bits>(a) & mask) | (bit_cast<Bits>(b) & ~mask));
+#endif
+}
+
+// a b, where 0 times infinity is 0; NaN comes through.
+template <class T>
+FASTVAE_FN T times(T a, T b) {
+  T product = a * b;
+  return choose((product != product) & (a == a) & (b == b), T(0), product);
 }
 
 #if defined(__CUDA_ARCH__)
@@ -65,12 +86,13 @@ struct Exponentials {
 };
 
 FASTVAE_FN Exponentials<float> exponentials(float t) {
-  Reduced e = reduce(max(min(t, 89.0f), -105.0f));
+  float below_overflow = min(t, 89.0f);
+  Reduced e = reduce(max(below_overflow, -105.0f));
   float expm1_r = e.expm1();
   // 2^128 is no float: e^t - 1 is made at half its size.
   float half = power_of_two(max(e.power, -100) - 1);
   float expm1 = 2.0f * fma(half, expm1_r, half - 0.5f);
-  return {scale_by_power(1.0f + expm1_r, e.power), expm1, e.n == 0.0f ? e.r * e.r * e.c : expm1 - t};
+  return {scale_by_power(1.0f + expm1_r, e.power), expm1, e.n == 0.0f ? e.r * e.r * e.c : expm1 - below_overflow};
 }
 
 FASTVAE_FN Exponentials<double> exponentials(double t) {
@@ -80,7 +102,7 @@ FASTVAE_FN Exponentials<double> exponentials(double t) {
     series += term;
     term *= t / k;
   }
-  return {std::exp(t), expm1, std::fabs(t) < 0.5 ? series : expm1 - t};
+  return {std::exp(t), expm1, std::fabs(t) < 0.5 ? series : expm1 - min(t, 710.0)};
 }
 
 FASTVAE_FN float exp(float t) {

@@ -11,7 +11,8 @@ struct BernoulliLogProb {
   static FASTVAE_FN void value(const Constants<T>& c, T x, T logits, T& log_prob) {
     // max(l, 0) - l x as one product: no difference of two large terms.
     T target = x * c.x_scale;
-    T linear = logits * (logits > T(0) ? T(1) - target : -target);
+    T side = logits > T(0) ? T(1) - target : -target;
+    T linear = choose(side == T(0), T(0), logits * side);  // 0 for a logit of infinity that agrees with its target
     log_prob = -(linear + log1p_unit(exp_decay(-abs(logits))));
   }
 
@@ -29,15 +30,17 @@ template <class T, class ScaleAs>
 struct GaussianLogProb {
   static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T scale, T& log_prob) {
     Scale<T> s = ScaleAs::read(c, scale);
-    T residual = fma(x, c.x_scale, -mean) * s.inv_std;
-    log_prob = -(T(0.5) * fma(residual, residual, s.log_var) + c.normalized * T(0.91893853320467274178));
+    T residual = standardized(fma(x, c.x_scale, -mean), s.inv_std);
+    // Infinitely far off, the square outgrows the logarithm of a vanishing variance.
+    T terms = choose(abs(residual) == T(INFINITY), T(INFINITY), fma(residual, residual, s.log_var));
+    log_prob = -(T(0.5) * terms + c.normalized * T(0.91893853320467274178));
   }
 
   static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T mean, T scale, T& grad_x, T& grad_mean,
                                   T& grad_scale) {
     Scale<T> s = ScaleAs::read(c, scale);
-    T residual = fma(x, c.x_scale, -mean) * s.inv_std;
-    grad_mean = grad * (residual * s.inv_std);
+    T residual = standardized(fma(x, c.x_scale, -mean), s.inv_std);
+    grad_mean = grad * standardized(residual, s.inv_std);
     grad_x = -grad_mean * c.x_scale;
     T slope = T(0.5) * fma(residual, residual, T(-1));
     grad_scale = s.d_log_var == T(0) ? T(0) : grad * (slope * s.d_log_var);

@@ -10,15 +10,14 @@ template <class T, class ScaleAs>
 struct Rsample {
   static constexpr bool samples = true;
   static FASTVAE_FN void value(const Constants<T>& c, T mean, T scale, T eps, T& z) {
-    z = fma(ScaleAs::read(c, scale).std, eps, mean);
+    T std = ScaleAs::read(c, scale).std;
+    z = choose((eps == T(0)) & (std == std), mean, fma(std, eps, mean));  // no noise, though std be infinite
   }
 
   // `grad` and `grad_eps` are sums over the samples of grad_z and grad_z * eps.
   static FASTVAE_FN void gradient(const Constants<T>& c, T scale, T grad, T grad_eps, T& grad_mean, T& grad_scale) {
-    Scale<T> s = ScaleAs::read(c, scale);
     grad_mean = grad;
-    // A closed clamp is a zero gradient whatever the noise, an infinite std included.
-    grad_scale = s.d_log_var == T(0) ? T(0) : grad_eps * (T(0.5) * s.std * s.d_log_var);
+    grad_scale = times(grad_eps, ScaleAs::read(c, scale).d_std);
   }
 };
 
@@ -26,6 +25,14 @@ struct Rsample {
 template <class T>
 FASTVAE_FN T kl_element(T mean, T kl_of_scale) {
   return T(0.5) * fma(mean, mean, kl_of_scale);
+}
+
+// d ((ratio - 1 - log ratio) / 2) / d parameter of q, ratio = var_q / var_p.
+template <class ScaleAs, class T>
+FASTVAE_FN T kl_slope(const Scale<T>& q, T ratio_minus_1, T inv_std_p) {
+  T slope = choose(q.d_log_var == T(0), T(0), T(0.5) * ratio_minus_1 * q.d_log_var);
+  if constexpr (ScaleAs::logarithmic) return slope;
+  else return choose(q.std == T(INFINITY), T(ScaleAs::kl_slope_at_infinity) * inv_std_p * inv_std_p, slope);
 }
 
 template <class T, class ScaleAs>
@@ -38,9 +45,8 @@ struct KlStandardNormal {
   static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T mean, T scale, T& grad_mean, T& grad_scale) {
     Scale<T> s = ScaleAs::read(c, scale);
     bool floored = (c.free_bits > T(0)) & (kl_element(mean, s.kl) <= c.free_bits);
-    T slope = T(0.5) * s.var_minus_1 * s.d_log_var;
-    grad_mean = floored ? T(0) : grad * mean;
-    grad_scale = floored | (s.d_log_var == T(0)) ? T(0) : grad * slope;
+    grad_mean = choose(floored, T(0), times(grad, mean));
+    grad_scale = choose(floored, T(0), times(grad, kl_slope<ScaleAs>(s, s.var_minus_1, T(1))));
   }
 };
 
@@ -69,23 +75,22 @@ template <class T, class ScaleAs>
 struct KlNormal {
   static FASTVAE_FN void value(const Constants<T>& c, T mean_q, T scale_q, T mean_p, T scale_p, T& kl) {
     Scale<T> q = ScaleAs::read(c, scale_q), p = ScaleAs::read(c, scale_p);
-    T value = kl_element((mean_q - mean_p) * p.inv_std, var_ratio<ScaleAs>(q, p).kl);
+    T value = kl_element(standardized(mean_q - mean_p, p.inv_std), var_ratio<ScaleAs>(q, p).kl);
     kl = value <= c.free_bits ? c.free_bits : value;
   }
 
   static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T mean_q, T scale_q, T mean_p, T scale_p,
                                   T& grad_mean_q, T& grad_scale_q, T& grad_mean_p, T& grad_scale_p) {
     Scale<T> q = ScaleAs::read(c, scale_q), p = ScaleAs::read(c, scale_p);
-    T distance = (mean_q - mean_p) * p.inv_std;
+    T distance = standardized(mean_q - mean_p, p.inv_std);
     Ratio<T> ratio = var_ratio<ScaleAs>(q, p);
     bool floored = (c.free_bits > T(0)) & (kl_element(distance, ratio.kl) <= c.free_bits);
-    T mean = floored ? T(0) : grad * (distance * p.inv_std);
-    T slope_q = T(0.5) * ratio.minus_1;
-    T slope_p = T(-0.5) * fma(distance, distance, ratio.minus_1);
+    T mean = choose(floored, T(0), times(grad, standardized(distance, p.inv_std)));
+    T slope_p = T(-0.5) * fma(distance, distance, ratio.minus_1) * p.d_log_var;
     grad_mean_q = mean;
     grad_mean_p = -mean;
-    grad_scale_q = floored | (q.d_log_var == T(0)) ? T(0) : grad * (slope_q * q.d_log_var);
-    grad_scale_p = floored | (p.d_log_var == T(0)) ? T(0) : grad * (slope_p * p.d_log_var);
+    grad_scale_q = choose(floored, T(0), times(grad, kl_slope<ScaleAs>(q, ratio.minus_1, p.inv_std)));
+    grad_scale_p = choose(floored | (p.d_log_var == T(0)), T(0), times(grad, slope_p));
   }
 };
 
@@ -103,7 +108,10 @@ struct RsampleKl {
     Rsample<T, ScaleAs>::gradient(c, scale, grad, grad_eps, mean_of_z, scale_of_z);
     KlStandardNormal<T, ScaleAs>::gradient(c, grad_kl, mean, scale, mean_of_kl, scale_of_kl);
     grad_mean = mean_of_z + mean_of_kl;
-    grad_scale = scale_of_z + scale_of_kl;
+    T both = scale_of_z + scale_of_kl;
+    // Of two infinities the KL's is the larger: it goes as a variance does, the sample's as a standard deviation.
+    bool opposed = (both != both) & (scale_of_z == scale_of_z) & (scale_of_kl == scale_of_kl);
+    grad_scale = choose(opposed, scale_of_kl, both);
   }
 };
 

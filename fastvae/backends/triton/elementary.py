@@ -44,6 +44,13 @@ def _clamp(x, lo, hi):
 
 
 @triton.jit
+def times(a, b):
+    """a b, where 0 times infinity is 0; NaN comes through."""
+    product = a * b
+    return tl.where((product != product) & (a == a) & (b == b), 0.0, product)
+
+
+@triton.jit
 def _reduce(t):
     """t = n ln 2 + r with |r| <= ln 2 / 2, and e^r - 1 = r + r^2 c to full relative accuracy: n, r, c, and 2^n / 2.
 
@@ -74,10 +81,11 @@ def exponentials(t):
         for i in tl.static_range(16, 2, -1):
             series = 1.0 + t / i * series
         near = tl.abs(t) < 0.5
-        expm1_minus_t = tl.where(near, t * t / 2 * series, e - 1.0 - t)
+        expm1_minus_t = tl.where(near, t * t / 2 * series, e - 1.0 - tl.where(t > 710.0, 710.0, t))
         return Exponentials(e, tl.where(near, expm1_minus_t + t, e - 1.0), expm1_minus_t)
     else:
-        n, r, c, half = _reduce(_clamp(t, -87.0, 89.0))
+        t = tl.where(t > 89.0, 89.0, t)  # beyond, e^t is infinite
+        n, r, c, half = _reduce(tl.where(t < -87.0, -87.0, t))
         r2 = r * r
         expm1_r = tl.fma(r2, c, r)
         expm1 = 2.0 * tl.fma(half, expm1_r, half - 0.5)

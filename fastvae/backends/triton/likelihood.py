@@ -8,7 +8,7 @@ import triton.language as tl
 from ...ops import likelihood as ops
 from .elementary import sigmoid_tail, softplus_decay
 from .launch import register
-from .scale import read_scale
+from .scale import read_scale, standardized
 
 _HALF_LOG_2_PI = tl.constexpr(0.9189385332046727)
 
@@ -18,7 +18,8 @@ def bernoulli_log_prob(c, x, logits):
     """x l - softplus(l): cross-entropy in logits."""
     target = x * c.x_scale
     # max(l, 0) - l x as one product: no difference of two large terms.
-    linear = logits * tl.where(logits > 0.0, 1.0 - target, -target)
+    side = tl.where(logits > 0.0, 1.0 - target, -target)
+    linear = tl.where(side == 0.0, 0.0, logits * side)  # 0 for a logit of infinity that agrees with its target
     return -(linear + softplus_decay(logits))
 
 
@@ -34,15 +35,17 @@ def bernoulli_log_prob_gradient(c, grad, x, logits):
 def gaussian_log_prob(c, x, mean, scale):
     """-((x - mean)^2 / (2 var) + log std + log(2 pi) / 2), scaled before it is squared."""
     s = read_scale(c, scale)
-    u = (x * c.x_scale - mean) * s.inv_std
-    return -(0.5 * tl.fma(u, u, s.log_var) + (_HALF_LOG_2_PI if c.normalized else 0.0))
+    u = standardized(x * c.x_scale - mean, s.inv_std)
+    # Infinitely far off, the square outgrows the logarithm of a vanishing variance.
+    terms = tl.where(tl.abs(u) == float("inf"), float("inf"), tl.fma(u, u, s.log_var))
+    return -(0.5 * terms + (_HALF_LOG_2_PI if c.normalized else 0.0))
 
 
 @triton.jit
 def gaussian_log_prob_gradient(c, grad, x, mean, scale):
     s = read_scale(c, scale)
-    u = (x * c.x_scale - mean) * s.inv_std
-    grad_mean = grad * (u * s.inv_std)
+    u = standardized(x * c.x_scale - mean, s.inv_std)
+    grad_mean = grad * standardized(u, s.inv_std)
     slope = 0.5 * ((u - 1.0) * (u + 1.0))
     return -grad_mean * c.x_scale, grad_mean, tl.where(s.d_log_var == 0.0, 0.0, grad * (slope * s.d_log_var))
 

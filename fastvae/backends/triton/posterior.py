@@ -6,22 +6,21 @@ import triton
 import triton.language as tl
 
 from ...ops import posterior as ops
-from .elementary import exponentials, log
+from .elementary import exponentials, log, times
 from .launch import register
-from .scale import kl_of_var, read_scale
+from .scale import kl_of_var, kl_slope, read_scale, standardized
 
 
 @triton.jit
 def rsample(c, mean, scale, eps):
     """z = mean + std * eps (Kingma & Welling 2014, eq. 9)."""
-    return tl.fma(read_scale(c, scale).std, eps, mean)
+    std = read_scale(c, scale).std
+    return tl.where((eps == 0.0) & (std == std), mean, tl.fma(std, eps, mean))  # no noise, though std be infinite
 
 
 @triton.jit
 def rsample_gradient(c, mean, scale, grad, grad_eps):
-    s = read_scale(c, scale)
-    # A closed clamp is a zero gradient whatever the noise, an infinite std included.
-    return grad, tl.where(s.d_log_var == 0.0, 0.0, grad_eps * (0.5 * s.std * s.d_log_var))
+    return grad, times(grad_eps, read_scale(c, scale).d_std)
 
 
 @triton.jit
@@ -34,8 +33,8 @@ def kl_standard_normal(c, mean, scale):
 def kl_standard_normal_gradient(c, grad, mean, scale):
     s = read_scale(c, scale)
     kl = _kl(mean, s.kl)
-    grad_scale = tl.where(s.d_log_var == 0.0, 0.0, grad * (0.5 * s.var_minus_1 * s.d_log_var))
-    return _above_floor(c, grad * mean, kl), _above_floor(c, grad_scale, kl)
+    grad_scale = times(grad, kl_slope(c, s, s.var_minus_1, 1.0))
+    return _above_floor(c, times(grad, mean), kl), _above_floor(c, grad_scale, kl)
 
 
 @triton.jit
@@ -43,18 +42,19 @@ def kl_normal(c, mean_q, scale_q, mean_p, scale_p):
     """(((mean_q - mean_p) / std_p)^2 + r - 1 - log r) / 2 with r = var_q / var_p."""
     q, p = read_scale(c, scale_q), read_scale(c, scale_p)
     _r_minus_1, kl = _var_ratio(c, q, p)
-    return _floored(c, _kl((mean_q - mean_p) * p.inv_std, kl))
+    return _floored(c, _kl(standardized(mean_q - mean_p, p.inv_std), kl))
 
 
 @triton.jit
 def kl_normal_gradient(c, grad, mean_q, scale_q, mean_p, scale_p):
     q, p = read_scale(c, scale_q), read_scale(c, scale_p)
     r_minus_1, kl = _var_ratio(c, q, p)
-    u = (mean_q - mean_p) * p.inv_std
+    u = standardized(mean_q - mean_p, p.inv_std)
     kl = _kl(u, kl)
-    grad_mean = _above_floor(c, grad * (u * p.inv_std), kl)
-    grad_scale_q = tl.where(q.d_log_var == 0.0, 0.0, grad * (0.5 * r_minus_1 * q.d_log_var))
-    grad_scale_p = tl.where(p.d_log_var == 0.0, 0.0, grad * (-0.5 * tl.fma(u, u, r_minus_1) * p.d_log_var))
+    grad_mean = _above_floor(c, times(grad, standardized(u, p.inv_std)), kl)
+    grad_scale_q = times(grad, kl_slope(c, q, r_minus_1, p.inv_std))
+    slope_p = -0.5 * tl.fma(u, u, r_minus_1) * p.d_log_var
+    grad_scale_p = tl.where(p.d_log_var == 0.0, 0.0, times(grad, slope_p))
     return grad_mean, _above_floor(c, grad_scale_q, kl), -grad_mean, _above_floor(c, grad_scale_p, kl)
 
 
@@ -67,7 +67,10 @@ def rsample_kl(c, mean, scale, eps):
 def rsample_kl_gradient(c, grad_kl, mean, scale, grad, grad_eps):
     of_z = rsample_gradient(c, mean, scale, grad, grad_eps)
     of_kl = kl_standard_normal_gradient(c, grad_kl, mean, scale)
-    return of_z[0] + of_kl[0], of_z[1] + of_kl[1]
+    both = of_z[1] + of_kl[1]
+    # Of two infinities the KL's is the larger: it goes as a variance does, the sample's as a standard deviation.
+    opposed = (both != both) & (of_z[1] == of_z[1]) & (of_kl[1] == of_kl[1])
+    return of_z[0] + of_kl[0], tl.where(opposed, of_kl[1], both)
 
 
 @triton.jit
