@@ -11,7 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple, get_args
+from typing import NamedTuple, cast, get_args
 
 import torch
 
@@ -33,6 +33,7 @@ LARGEST_FORMULA = {
     "cpu": Largest(sample=2**15, plain=math.inf, row_wise=2**15),
     "cuda": Largest(sample=-1, plain=math.inf, row_wise=math.inf),
 }
+
 
 @contextlib.contextmanager
 def to(choice: Choice | None) -> Iterator[None]:
@@ -75,7 +76,7 @@ def _expected(numel: int | torch.SymInt) -> int:
 def _checked(choice: str | None) -> Choice | None:
     if choice not in (None, *get_args(Choice)):
         raise ValueError(f"torch.compile is given 'formula' or 'kernel' of an operator, got {choice!r}")
-    return choice
+    return cast("Choice | None", choice)
 
 
 _demanded = _checked(os.environ.get("FASTVAE_COMPILED") or None)

@@ -35,7 +35,8 @@ def softplus(s: Tensor) -> Tensor:
 
 def exp_or_infinity(bound: float) -> float:
     try:
-        return math.e**bound  # math.exp is nothing that torch.compile traces of a number that varies
+        power: float = math.e**bound  # math.exp is nothing that torch.compile traces of a number that varies
+        return power
     except OverflowError:
         return math.inf
 

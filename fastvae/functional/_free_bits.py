@@ -1,4 +1,4 @@
-"""The floor under a KL, where it is none of an operator's: of a latent, a sample, the batch; of an element by a tensor."""
+"""The floor under a KL where it is none of an operator: of a latent, a sample, the batch; of an element by a tensor."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd import Function, forward_ad
@@ -21,7 +21,8 @@ def differentiable(operator: Operator) -> Callable:
     node = traced(operator, kernels, function_of(operator, operator.formula.forward, formula_gradients_of(operator)))
     formula = operator.formula.forward
     # `Function.apply` inspects the signature at each call, which takes longer than a small kernel; its base does not.
-    apply, transformed = super(Function, kernels).apply, torch._C._are_functorch_transforms_active
+    apply: Callable[..., Any] = super(Function, kernels).apply  # type: ignore[misc]
+    transformed = torch._C._are_functorch_transforms_active
 
     def call(*args):
         if torch.compiler.is_compiling():

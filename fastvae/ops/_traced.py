@@ -1,8 +1,8 @@
 """What torch.compile sees of an operator: one node, `name.traced`, that stands for its formula or for its kernels.
 
-A kernel is opaque to the compiler; a formula it fuses with what surrounds it. Both are the same mathematics, forward and
-hand-written backward, so nothing but speed depends on the choice. A node and not the Python code behind it, since all
-that torch.compile follows there is a guard at each call.
+A kernel is opaque to the compiler; a formula it fuses with what surrounds it. Both are the same mathematics, forward
+and hand-written backward, so nothing but speed depends on the choice. A node and not the Python code behind it, since
+all that torch.compile follows there is a guard at each call.
 """
 
 from __future__ import annotations
@@ -50,7 +50,14 @@ def choose_by(chooser: Chooser, state: str) -> None:
 def _sources() -> str:
     """A hash of the code that a node runs while it is traced."""
     package = Path(__file__).parents[1]
-    files = sorted([package / "_shapes.py", *package.glob("formulas/*.py"), *package.glob("ops/*.py"), *package.glob("backends/*.py")])
+    files = sorted(
+        [
+            package / "_shapes.py",
+            *package.glob("formulas/*.py"),
+            *package.glob("ops/*.py"),
+            *package.glob("backends/*.py"),
+        ]
+    )
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -60,14 +67,16 @@ def _sources() -> str:
 def traced(operator: Operator, kernels: type[Function], formulas: type[Function]) -> Callable[..., Any]:
     """Declares the node, and returns it as a function. `kernels` and `formulas` are the two ways to compute it.
 
-    The node has three arguments more: tensors for the numbers that vary from call to call, which arguments they are, and
-    `_revision`.
+    The node has three arguments more: tensors for the numbers that vary from call to call, which arguments they are,
+    and `_revision`.
     """
     schema = ", ".join(map(str, operator.arguments))
-    library.define(f"{operator.name}.traced({schema}, Tensor[] numbers, int[] which, str revision) -> {operator.forward.returns}")
+    library.define(
+        f"{operator.name}.traced({schema}, Tensor[] numbers, int[] which, str revision) -> {operator.forward.returns}"
+    )
 
-    def implementation(*args: Any) -> Any:
-        *args, numbers, which, _ = args
+    def implementation(*arguments: Any) -> Any:
+        *args, numbers, which, _ = arguments
         given = operator.forward.named(args)
         shape, dtype = broadcast_shape(*operator.shaped(given)), accumulate_dtype(*operator.shaped(given))
         given |= {operator.forward.names[i]: number.to(dtype) for i, number in zip(which, numbers, strict=True)}

@@ -10,6 +10,8 @@ is float32: w0 rounded, scaled, then the sum rounded. Normals are float32.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ..formulas import noise as formulas
@@ -38,9 +40,10 @@ def draw_seed(like: torch.Tensor, generator: torch.Generator | None = None) -> t
     return seed if seed.device == like.device else seed.to(like.device)
 
 
-def _drawn(device: torch.device, **generator: torch.Generator) -> torch.Tensor:
+def _drawn(device: torch.device, generator: torch.Generator | None = None) -> torch.Tensor:
     # Named only where there is one: for the other overload the compiler has no code of its own.
-    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device=device, **generator)
+    named: dict[str, Any] = {} if generator is None else {"generator": generator}
+    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device=device, **named)
 
 
 def _drawn_and_saved(like: torch.Tensor) -> torch.Tensor:

@@ -114,7 +114,8 @@ struct Softplus {
     T std = min(max(raw, c.clamp_lo), c.clamp_hi);
     // Where softplus(p) = e^p has underflowed its logarithm is p.
     bool vanished = std == T(0);
-    return of_std(std, choose(vanished, p, log(std)), clamp_slope(raw, c.clamp_lo, c.clamp_hi, choose(vanished, T(1), slope / std)),
+    return of_std(std, choose(vanished, p, log(std)),
+                  clamp_slope(raw, c.clamp_lo, c.clamp_hi, choose(vanished, T(1), slope / std)),
                   clamp_slope(raw, c.clamp_lo, c.clamp_hi, slope));
   }
 };
