@@ -7,6 +7,7 @@ import torch
 
 import examples
 import fastvae
+from fastvae.backends import compiled
 from fastvae.ops import OPERATORS
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -144,6 +145,128 @@ def test_meta_tensors_have_shapes():
     assert (z.shape, z.dtype, kl.shape, kl.dtype) == ((3, 4, 6), torch.bfloat16, (4,), torch.float32)
     fastvae.elbo(fastvae.bernoulli_log_prob(mean, z, event_ndim=1), kl).loss.backward()
     assert mean.grad.shape == mean.shape
+
+
+# --- numbers that vary ---
+
+VARYING = {
+    "free_bits of elements": lambda m, s, v: fastvae.rsample_kl(m, s, free_bits=v, seed=3)[1],
+    "free_bits of latents": lambda m, s, v: fastvae.kl_standard_normal(m, s, free_bits=v, free_bits_over="latent"),
+    "free_bits of samples": lambda m, s, v: fastvae.rsample_kl(m, s, free_bits=v, free_bits_over="sample", seed=3)[1],
+    "free_bits of the batch": lambda m, s, v: fastvae.kl_normal(m, s, m * 2, s, free_bits=v, free_bits_over="batch"),
+    "clamp of log_var": lambda m, s, v: fastvae.rsample(m, s, clamp=(-v, v), seed=3),
+    "clamp of var": lambda m, s, v: fastvae.gaussian_log_prob(m, s, s.exp(), scale_as="var", clamp=(-v, v)),
+    "clamp of softplus": lambda m, s, v: fastvae.kl_standard_normal(m, s, scale_as="softplus", clamp=(-v, v)),
+    "clamp of the optimum": lambda m, s, v: fastvae.gaussian_log_prob(m, s, "optimal", clamp=(-v, v)),
+    "scale_eps": lambda m, s, v: fastvae.kl_standard_normal(m, s, scale_as="softplus", scale_eps=v),
+    "x_scale": lambda m, s, v: fastvae.bernoulli_log_prob(m.sigmoid(), s, x_scale=v),
+    "log_var": lambda m, s, v: fastvae.gaussian_log_prob(m, s, v),
+}
+
+
+@pytest.mark.not_interpreted
+@pytest.mark.parametrize("function", VARYING.values(), ids=VARYING)
+def test_a_number_that_varies_compiles_no_further_graph(function):
+    operands = randn(8, 6).requires_grad_(), randn(8, 6).requires_grad_()
+    compiled, graphs = count_graphs(lambda v: function(*operands, v).sum())
+    for value in torch.linspace(0.1, 0.9, 10).tolist():
+        total, wanted = compiled(value), function(*operands, value).sum()
+        torch.testing.assert_close(total, wanted, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            torch.autograd.grad(total, operands, allow_unused=True),
+            torch.autograd.grad(wanted, operands, allow_unused=True),
+            rtol=1e-5,
+            atol=1e-5,
+        )
+    assert len(graphs) <= 2  # the second value makes dynamo take floats as inputs
+
+
+@pytest.mark.not_interpreted
+def test_a_number_of_samples_that_varies_compiles_no_further_graph():
+    mean = randn(4, 6)
+    compiled, graphs = count_graphs(lambda k: fastvae.rsample(mean, mean, num_samples=k, seed=3))
+    for k in range(2, 12):
+        assert compiled(k).shape == (k, 4, 6)
+    assert len(graphs) <= 2
+
+
+@pytest.mark.parametrize("over", ["element", "latent", "sample", "batch"])
+def test_free_bits_may_be_a_tensor(over):
+    mean, log_var = randn(8, 6).requires_grad_(), randn(8, 6).requires_grad_()
+    for call in (fastvae.kl_standard_normal, lambda *a, **k: fastvae.rsample_kl(*a, **k)[1]):
+        given, wanted = (call(mean, log_var, free_bits=f, free_bits_over=over) for f in (torch.tensor(0.4), 0.4))
+        torch.testing.assert_close(given, wanted)
+        torch.testing.assert_close(
+            torch.autograd.grad(given.sum(), (mean, log_var)), torch.autograd.grad(wanted.sum(), (mean, log_var))
+        )
+
+
+# --- what is kept for backward ---
+
+
+@pytest.mark.not_interpreted
+@pytest.mark.parametrize("budget", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_noise_is_the_same_in_backward_at_every_memory_budget(budget):
+    """The cheap seed was drawn again there."""
+
+    def step(mean, log_var, weight):
+        z, kl = fastvae.rsample_kl(mean, log_var)
+        other = fastvae.rsample(mean.sin(), log_var.cos())
+        hidden = torch.relu(z @ weight) + torch.tanh(other @ weight)
+        return hidden.sin().sum() + kl.sum(), z, other
+
+    leaves = [t.requires_grad_() for t in (randn(64, 16), randn(64, 16), randn(16, 128))]
+    mean, log_var, weight = leaves
+    with torch._functorch.config.patch(activation_memory_budget=budget):
+        loss, z, other = torch.compile(step, fullgraph=True)(*leaves)
+        grads = torch.autograd.grad(loss, leaves)
+    eps = ((z - mean) / (log_var / 2).exp()).detach()
+    eps_other = ((other - mean.sin()) / (log_var.cos() / 2).exp()).detach()
+    z, other = mean + (log_var / 2).exp() * eps, mean.sin() + (log_var.cos() / 2).exp() * eps_other
+    kl = (mean**2 + log_var.exp() - 1 - log_var).sum() / 2
+    wanted = (torch.relu(z @ weight) + torch.tanh(other @ weight)).sin().sum() + kl
+    for grad, truth in zip(grads, torch.autograd.grad(wanted, leaves), strict=True):
+        assert (grad - truth).norm() <= 1e-5 * truth.norm()
+
+
+# --- formula or kernel ---
+
+
+def test_formula_and_kernel_are_the_same_function():
+    operands = step_operands()
+    wanted = gradients(train_step, *operands, seed=7)
+    for choice in ("formula", "kernel"):
+        with compiled.to(choice):
+            step = torch.compile(train_step, fullgraph=True, backend="aot_eager")
+            given = gradients(step, *operands, seed=7)
+        for value, expected in zip(given, wanted, strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+
+
+def operators_in(function, *operands):
+    """Names of this package's operators that are left in the compiler's graphs."""
+    names = set()
+
+    def collect(graph, example_inputs):
+        names.update(str(n.target) for n in graph.graph.nodes if n.op == "call_function" and "fastvae" in str(n.target))
+        return graph
+
+    backend = torch._dynamo.backends.common.aot_autograd(fw_compiler=collect, bw_compiler=collect)
+    torch.compile(function, fullgraph=True, backend=backend)(*operands)
+    return {name.removeprefix("fastvae.").removesuffix(".default") for name in names}
+
+
+def test_the_choice_is_made_anew_where_it_changes():
+    x, logits = torch.rand(4, 6), randn(4, 6)
+    with compiled.to("formula"):
+        assert operators_in(fastvae.bernoulli_log_prob, x, logits) == set()
+    with compiled.to("kernel"):
+        assert operators_in(fastvae.bernoulli_log_prob, x, logits) == {"bernoulli_log_prob"}
+
+
+def test_an_unknown_choice_is_an_error():
+    with pytest.raises(ValueError, match="'formula' or 'kernel'"), compiled.to("fused"):
+        pass
 
 
 # --- torch.export ---

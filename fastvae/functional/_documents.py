@@ -27,7 +27,7 @@ SHARED = {
     "generator": "the torch.Generator that the seed is drawn from.",
     "eps": "the noise itself, shaped like z.",
     "free_bits": (
-        'nats: floor for the KL at the level `free_bits_over` (Kingma et al. 2016, "Improving variational inference '
+        'nats, a number or a 0-d tensor: floor for the KL at the level `free_bits_over` (Kingma et al. 2016, "Improving variational inference '
         'with inverse autoregressive flow", eq. 15). Where the floor holds, the gradient is exactly zero.'
     ),
     "free_bits_over": (
