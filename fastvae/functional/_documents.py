@@ -27,8 +27,9 @@ SHARED = {
     "generator": "the torch.Generator that the seed is drawn from.",
     "eps": "the noise itself, shaped like z.",
     "free_bits": (
-        'nats, a number or a 0-d tensor: floor for the KL at the level `free_bits_over` (Kingma et al. 2016, "Improving variational inference '
-        'with inverse autoregressive flow", eq. 15). Where the floor holds, the gradient is exactly zero.'
+        "nats, a number or a 0-d tensor: floor for the KL at the level `free_bits_over` (Kingma et al. 2016, "
+        '"Improving variational inference with inverse autoregressive flow", eq. 15). Where the floor holds, the '
+        "gradient is exactly zero."
     ),
     "free_bits_over": (
         'what is floored: each "element"; each "latent", averaged over the batch; each "sample"; the "batch" mean. '
