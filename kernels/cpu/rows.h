@@ -105,6 +105,7 @@ class Walker {
   alignas(64) T out_[kMaxOutputs][kTile + kSumPadding];
   alignas(64) T weight_[kTile];
   alignas(64) T grad_[kTile];
+  alignas(64) T lost_[2][kTile];  // by the sums over the samples
   alignas(64) float noise_[noise_capacity(kTile)];
   Reader<T> reader_[kMaxOperands], weight_reader_;
   const T* results_[kMaxOutputs];
@@ -194,6 +195,10 @@ class Walker {
     return buffer;
   }
 
+  void start_sums(int64_t n, T* sum, T* sum_eps) {
+    for (T* x : {sum, sum_eps, lost_[0], lost_[1]}) fill(x, n, T(0));
+  }
+
   // Sums over the samples of grad_z and grad_z * eps, samples in their order.
   void sum_samples(const Tile& tile, const void** in) {
     T *sum = in_[job_.inputs], *sum_eps = in_[job_.inputs + 1], *eps_buffer = out_[0];
@@ -212,10 +217,12 @@ class Walker {
       if (job_.samples == 1) {
         in[0] = grad;
         for (int64_t i = 0; i < n; ++i) sum_eps[i] = grad[i] * eps[i];
-      } else if (k == 0) {
-        for (int64_t i = 0; i < n; ++i) sum[i] = grad[i], sum_eps[i] = grad[i] * eps[i];
       } else {
-        for (int64_t i = 0; i < n; ++i) sum[i] += grad[i], sum_eps[i] = fma(grad[i], eps[i], sum_eps[i]);
+        if (k == 0) start_sums(n, sum, sum_eps);
+        for (int64_t i = 0; i < n; ++i) {
+          add_compensated(grad[i], sum[i], lost_[0][i]);
+          add_compensated(grad[i] * eps[i], sum_eps[i], lost_[1][i]);
+        }
       }
     }
   }

@@ -64,7 +64,8 @@ template <class A>
 FASTVAE_FN void sum_samples(const CutJob& job, const SampleRow<A>& at, const Unit& unit, typename A::T (&sum)[A::width],
                             typename A::T (&sum_eps)[A::width]) {
   using T = typename A::T;
-  for (int e = 0; e < A::width; ++e) sum[e] = sum_eps[e] = T(0);
+  T lost[A::width], lost_eps[A::width];
+  for (int e = 0; e < A::width; ++e) sum[e] = sum_eps[e] = lost[e] = lost_eps[e] = T(0);
   if (job.grad_z.data == nullptr) return;
   FASTVAE_ROLLED
   for (int64_t k = 0; k < job.samples; ++k) {
@@ -73,7 +74,10 @@ FASTVAE_FN void sum_samples(const CutJob& job, const SampleRow<A>& at, const Uni
     Raw<A> raw = load<A>(job, job.grad_z, row, unit);
     sample_noise<A>(job, at, k, unit, eps);
     convert(job.grad_z, raw, grad);
-    for (int e = 0; e < A::width; ++e) sum[e] += grad[e], sum_eps[e] = fma(grad[e], eps[e], sum_eps[e]);
+    for (int e = 0; e < A::width; ++e) {
+      add_compensated(grad[e], sum[e], lost[e]);
+      add_compensated(grad[e] * eps[e], sum_eps[e], lost_eps[e]);
+    }
   }
 }
 

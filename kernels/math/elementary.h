@@ -44,6 +44,14 @@ FASTVAE_FN T times(T a, T b) {
   return choose((product != product) & (a == a) & (b == b), T(0), product);
 }
 
+// sum += value; `lost` is what rounding has added too much so far (Kahan 1965). Infinities have lost nothing.
+template <class T>
+FASTVAE_FN void add_compensated(T value, T& sum, T& lost) {
+  T rest = value - lost, next = sum + rest, error = (next - sum) - rest;
+  lost = choose(error == error, error, T(0));
+  sum = next;
+}
+
 #if defined(__CUDA_ARCH__)
 FASTVAE_FN float abs(float x) { return ::fabsf(x); }
 FASTVAE_FN double abs(double x) { return ::fabs(x); }

@@ -94,13 +94,24 @@ def _sample_gradients(memory, space, place, L: tl.constexpr, EDGE: tl.constexpr)
     FLOAT: tl.constexpr = L.float
     grad = tl.zeros([ROWS, COLS], FLOAT)
     grad_eps = tl.zeros([ROWS, COLS], FLOAT)
+    lost = tl.zeros([ROWS, COLS], FLOAT)
+    lost_eps = tl.zeros([ROWS, COLS], FLOAT)
     if L.operands[GRAD_Z].kind != "zero":
         for i in range(space.samples):
             k = i.to(tl.int64) if L.wide else i
             g = _load(memory.grad_z + k * space.steps.grad_z, GRAD_Z, space, place, L, EDGE)
-            grad += g
-            grad_eps += g * _noise(memory, k, space, place, L, EDGE)
+            grad, lost = _add_compensated(g, grad, lost)
+            grad_eps, lost_eps = _add_compensated(g * _noise(memory, k, space, place, L, EDGE), grad_eps, lost_eps)
     return grad, grad_eps
+
+
+@triton.jit
+def _add_compensated(value, total, lost):
+    """total + value, and what rounding has added too much so far (Kahan 1965). Infinities have lost nothing."""
+    rest = value - lost
+    following = total + rest
+    error = (following - total) - rest
+    return following, tl.where(error == error, error, 0.0)
 
 
 @triton.jit
