@@ -77,7 +77,8 @@ def _kl_slope(q: Scale, ratio_minus_1: Tensor, p: Scale | None = None) -> Tensor
     slope = ratio_minus_1 * q.d_log_std
     if q.logarithmic:
         return slope
-    at_infinity = q.kl_slope_at_infinity if p is None else q.kl_slope_at_infinity / (p.std * p.std)
+    # Detached: the derivative of an infinite slope would be NaN, also where it is not taken.
+    at_infinity = q.kl_slope_at_infinity if p is None else q.kl_slope_at_infinity / (p.std * p.std).detach()
     return torch.where(q.std == math.inf, at_infinity, slope)
 
 
