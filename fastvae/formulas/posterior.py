@@ -17,11 +17,11 @@ from .scale import Scale, read_scale, standardized
 
 def rsample(mean, scale, eps, **scale_as):
     """z = mean + std * eps (Kingma & Welling 2014, eq. 9)."""
-    return mean + _times(eps, read_scale(scale, **scale_as).std)
+    return mean + _scaled(eps, read_scale(scale, **scale_as).std)
 
 
 def rsample_gradient(mean, scale, grad, grad_eps, **scale_as):
-    return grad, _times(grad_eps, read_scale(scale, **scale_as).d_std)
+    return grad, _scaled(grad_eps, read_scale(scale, **scale_as).d_std)
 
 
 def kl_standard_normal(mean, scale, *, free_bits, **scale_as):
@@ -33,7 +33,7 @@ def kl_standard_normal_gradient(grad, mean, scale, *, free_bits, **scale_as):
     s = read_scale(scale, **scale_as)
     t, var_minus_1 = _log_ratio(s)
     grad = _above_floor(grad, _kl(mean, t, var_minus_1), free_bits)
-    return _times(grad, mean), _times(grad, _kl_slope(s, var_minus_1))
+    return _scaled(grad, mean), _scaled(grad, _kl_slope(s, var_minus_1))
 
 
 def kl_normal(mean_q, scale_q, mean_p, scale_p, *, free_bits, **scale_as):
@@ -48,9 +48,9 @@ def kl_normal_gradient(grad, mean_q, scale_q, mean_p, scale_p, *, free_bits, **s
     u = standardized(mean_q - mean_p, p.std)
     t, ratio_minus_1 = _log_ratio(q, p)
     grad = _above_floor(grad, _kl(u, t, ratio_minus_1), free_bits)
-    grad_mean = _times(grad, standardized(u, p.std))
-    grad_scale_q = _times(grad, _kl_slope(q, ratio_minus_1, p))
-    grad_scale_p = _times(grad, -(u * u + ratio_minus_1) * p.d_log_std)
+    grad_mean = _scaled(grad, standardized(u, p.std))
+    grad_scale_q = _scaled(grad, _kl_slope(q, ratio_minus_1, p))
+    grad_scale_p = _scaled(grad, -(u * u + ratio_minus_1) * p.d_log_std)
     return grad_mean, grad_scale_q, -grad_mean, grad_scale_p
 
 
@@ -67,9 +67,9 @@ def rsample_kl_gradient(grad_kl, mean, scale, grad, grad_eps, *, free_bits, **sc
     return of_z[0] + of_kl[0], of_scale
 
 
-def _times(factor: Tensor, slope: Tensor) -> Tensor:
-    """factor * slope, and 0 where the factor is 0 though the slope be infinite."""
-    return factor * torch.where((factor == 0) & (slope.abs() == math.inf), 0.0, slope)
+def _scaled(factor: Tensor, x: Tensor) -> Tensor:
+    """factor x, 0 for a factor of 0 though x be infinite; NaN comes through."""
+    return factor * torch.where((factor == 0) & (x.abs() == math.inf), 0.0, x)
 
 
 def _kl_slope(q: Scale, ratio_minus_1: Tensor, p: Scale | None = None) -> Tensor:

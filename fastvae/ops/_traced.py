@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Choice = Literal["formula", "kernel"]
 Chooser = Callable[["Operator", Any, str], Choice]  # by the number of elements and type of device
 
-_STANDARD = ("log_var", 0.0, -math.inf, math.inf)  # how a log-variance of 0 is read
+_STANDARD = ("log_var", 0.0, -1.0, 1.0)  # how a log-variance of 0 is read; finite, as exports want it
 
 _choose: Chooser = lambda operator, numel, device_type: "formula"  # noqa: E731
 

@@ -15,7 +15,7 @@ constexpr int kWarps = kThreads / kWarp;
 template <class D, class A>
 constexpr int resident_blocks() {
   constexpr int operands = D::inputs + D::outputs;
-  if (operands > 8) return 3;
+  if (operands > 8 || (D::sampled == 2 && operands > 6 && A::width == 8)) return 3;
   if (kScattered<A> || D::sampled == 2 || (operands > 6 && A::width == 8)) return 4;
   return operands > 4 || (D::sampled == 1 && A::width == 8) ? 5 : 6;
 }

@@ -74,6 +74,10 @@ FASTVAE_FN void sum_samples(const CutJob& job, const SampleRow<A>& at, const Uni
     Raw<A> raw = load<A>(job, job.grad_z, row, unit);
     sample_noise<A>(job, at, k, unit, eps);
     convert(job.grad_z, raw, grad);
+    if (k == 0) {  // usually the only one
+      for (int e = 0; e < A::width; ++e) sum[e] = grad[e], sum_eps[e] = grad[e] * eps[e];
+      continue;
+    }
     for (int e = 0; e < A::width; ++e) {
       add_compensated(grad[e], sum[e], lost[e]);
       add_compensated(grad[e] * eps[e], sum_eps[e], lost_eps[e]);

@@ -37,11 +37,10 @@ FASTVAE_FN T choose(bool condition, T a, T b) {
 #endif
 }
 
-// a b, where 0 times infinity is 0; NaN comes through.
+// factor x, 0 for a factor of 0 though x be infinite; NaN comes through.
 template <class T>
-FASTVAE_FN T times(T a, T b) {
-  T product = a * b;
-  return choose((product != product) & (a == a) & (b == b), T(0), product);
+FASTVAE_FN T scaled(T factor, T x) {
+  return choose((factor == T(0)) & (x == x), T(0), factor * x);
 }
 
 // sum += value; `lost` is what rounding has added too much so far (Kahan 1965). Infinities have lost nothing.

@@ -11,13 +11,14 @@ struct Rsample {
   static constexpr bool samples = true;
   static FASTVAE_FN void value(const Constants<T>& c, T mean, T scale, T eps, T& z) {
     T std = ScaleAs::read(c, scale).std;
-    z = choose((eps == T(0)) & (std == std), mean, fma(std, eps, mean));  // no noise, though std be infinite
+    std = choose((eps == T(0)) & (std == T(INFINITY)), T(0), std);  // no noise, though std be infinite
+    z = fma(std, eps, mean);
   }
 
   // `grad` and `grad_eps` are sums over the samples of grad_z and grad_z * eps.
   static FASTVAE_FN void gradient(const Constants<T>& c, T scale, T grad, T grad_eps, T& grad_mean, T& grad_scale) {
     grad_mean = grad;
-    grad_scale = times(grad_eps, ScaleAs::read(c, scale).d_std);
+    grad_scale = scaled(grad_eps, ScaleAs::read(c, scale).d_std);
   }
 };
 
@@ -45,8 +46,8 @@ struct KlStandardNormal {
   static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T mean, T scale, T& grad_mean, T& grad_scale) {
     Scale<T> s = ScaleAs::read(c, scale);
     bool floored = (c.free_bits > T(0)) & (kl_element(mean, s.kl) <= c.free_bits);
-    grad_mean = choose(floored, T(0), times(grad, mean));
-    grad_scale = choose(floored, T(0), times(grad, kl_slope<ScaleAs>(s, s.var_minus_1, T(1))));
+    grad_mean = choose(floored, T(0), scaled(grad, mean));
+    grad_scale = choose(floored, T(0), scaled(grad, kl_slope<ScaleAs>(s, s.var_minus_1, T(1))));
   }
 };
 
@@ -85,12 +86,12 @@ struct KlNormal {
     T distance = standardized(mean_q - mean_p, p.inv_std);
     Ratio<T> ratio = var_ratio<ScaleAs>(q, p);
     bool floored = (c.free_bits > T(0)) & (kl_element(distance, ratio.kl) <= c.free_bits);
-    T mean = choose(floored, T(0), times(grad, standardized(distance, p.inv_std)));
+    T mean = choose(floored, T(0), scaled(grad, standardized(distance, p.inv_std)));
     T slope_p = T(-0.5) * fma(distance, distance, ratio.minus_1) * p.d_log_var;
     grad_mean_q = mean;
     grad_mean_p = -mean;
-    grad_scale_q = choose(floored, T(0), times(grad, kl_slope<ScaleAs>(q, ratio.minus_1, p.inv_std)));
-    grad_scale_p = choose(floored | (p.d_log_var == T(0)), T(0), times(grad, slope_p));
+    grad_scale_q = choose(floored, T(0), scaled(grad, kl_slope<ScaleAs>(q, ratio.minus_1, p.inv_std)));
+    grad_scale_p = choose(floored | (p.d_log_var == T(0)), T(0), scaled(grad, slope_p));
   }
 };
 
@@ -108,10 +109,9 @@ struct RsampleKl {
     Rsample<T, ScaleAs>::gradient(c, scale, grad, grad_eps, mean_of_z, scale_of_z);
     KlStandardNormal<T, ScaleAs>::gradient(c, grad_kl, mean, scale, mean_of_kl, scale_of_kl);
     grad_mean = mean_of_z + mean_of_kl;
-    T both = scale_of_z + scale_of_kl;
     // Of two infinities the KL's is the larger: it goes as a variance does, the sample's as a standard deviation.
-    bool opposed = (both != both) & (scale_of_z == scale_of_z) & (scale_of_kl == scale_of_kl);
-    grad_scale = choose(opposed, scale_of_kl, both);
+    bool larger = (abs(scale_of_kl) == T(INFINITY)) & (scale_of_z == scale_of_z);
+    grad_scale = scale_of_kl + choose(larger, T(0), scale_of_z);
   }
 };
 

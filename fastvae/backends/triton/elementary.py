@@ -44,10 +44,9 @@ def _clamp(x, lo, hi):
 
 
 @triton.jit
-def times(a, b):
-    """a b, where 0 times infinity is 0; NaN comes through."""
-    product = a * b
-    return tl.where((product != product) & (a == a) & (b == b), 0.0, product)
+def scaled(factor, x):
+    """factor x, 0 for a factor of 0 though x be infinite; NaN comes through."""
+    return tl.where((factor == 0.0) & (x == x), 0.0, factor * x)
 
 
 @triton.jit

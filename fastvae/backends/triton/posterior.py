@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from ...ops import posterior as ops
-from .elementary import exponentials, log, times
+from .elementary import exponentials, log, scaled
 from .launch import register
 from .scale import kl_of_var, kl_slope, read_scale, standardized
 
@@ -15,12 +15,13 @@ from .scale import kl_of_var, kl_slope, read_scale, standardized
 def rsample(c, mean, scale, eps):
     """z = mean + std * eps (Kingma & Welling 2014, eq. 9)."""
     std = read_scale(c, scale).std
-    return tl.where((eps == 0.0) & (std == std), mean, tl.fma(std, eps, mean))  # no noise, though std be infinite
+    std = tl.where((eps == 0.0) & (std == float("inf")), 0.0, std)  # no noise, though std be infinite
+    return tl.fma(std, eps, mean)
 
 
 @triton.jit
 def rsample_gradient(c, mean, scale, grad, grad_eps):
-    return grad, times(grad_eps, read_scale(c, scale).d_std)
+    return grad, scaled(grad_eps, read_scale(c, scale).d_std)
 
 
 @triton.jit
@@ -33,8 +34,8 @@ def kl_standard_normal(c, mean, scale):
 def kl_standard_normal_gradient(c, grad, mean, scale):
     s = read_scale(c, scale)
     kl = _kl(mean, s.kl)
-    grad_scale = times(grad, kl_slope(c, s, s.var_minus_1, 1.0))
-    return _above_floor(c, times(grad, mean), kl), _above_floor(c, grad_scale, kl)
+    grad_scale = scaled(grad, kl_slope(c, s, s.var_minus_1, 1.0))
+    return _above_floor(c, scaled(grad, mean), kl), _above_floor(c, grad_scale, kl)
 
 
 @triton.jit
@@ -51,10 +52,10 @@ def kl_normal_gradient(c, grad, mean_q, scale_q, mean_p, scale_p):
     r_minus_1, kl = _var_ratio(c, q, p)
     u = standardized(mean_q - mean_p, p.inv_std)
     kl = _kl(u, kl)
-    grad_mean = _above_floor(c, times(grad, standardized(u, p.inv_std)), kl)
-    grad_scale_q = times(grad, kl_slope(c, q, r_minus_1, p.inv_std))
+    grad_mean = _above_floor(c, scaled(grad, standardized(u, p.inv_std)), kl)
+    grad_scale_q = scaled(grad, kl_slope(c, q, r_minus_1, p.inv_std))
     slope_p = -0.5 * tl.fma(u, u, r_minus_1) * p.d_log_var
-    grad_scale_p = tl.where(p.d_log_var == 0.0, 0.0, times(grad, slope_p))
+    grad_scale_p = tl.where(p.d_log_var == 0.0, 0.0, scaled(grad, slope_p))
     return grad_mean, _above_floor(c, grad_scale_q, kl), -grad_mean, _above_floor(c, grad_scale_p, kl)
 
 
@@ -67,10 +68,9 @@ def rsample_kl(c, mean, scale, eps):
 def rsample_kl_gradient(c, grad_kl, mean, scale, grad, grad_eps):
     of_z = rsample_gradient(c, mean, scale, grad, grad_eps)
     of_kl = kl_standard_normal_gradient(c, grad_kl, mean, scale)
-    both = of_z[1] + of_kl[1]
     # Of two infinities the KL's is the larger: it goes as a variance does, the sample's as a standard deviation.
-    opposed = (both != both) & (of_z[1] == of_z[1]) & (of_kl[1] == of_kl[1])
-    return of_z[0] + of_kl[0], tl.where(opposed, of_kl[1], both)
+    larger = (tl.abs(of_kl[1]) == float("inf")) & (of_z[1] == of_z[1])
+    return of_z[0] + of_kl[0], of_kl[1] + tl.where(larger, 0.0, of_z[1])
 
 
 @triton.jit
