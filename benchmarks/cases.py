@@ -81,7 +81,7 @@ SCALING = tuple(
     Size(
         (n // 1000, 1000),
         "cost against element count",
-        ("bernoulli_log_prob", "rsample_kl"),
+        MAIN,
         ("fp32",),
         BOTH if n <= 10**7 else GPU,
         directions=WHOLE,

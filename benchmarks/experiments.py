@@ -39,7 +39,12 @@ class Experiment(Protocol):
 def operator_names(case: Case, suite: str, device: str) -> list[str]:
     """The variants of a case, fastvae's first."""
     left_out = {*(QUICK_WITHOUT if suite == "quick" else ()), *(NO_BACKWARD_ALONE if _backward(case) else ())}
-    return [name for name in variants(case.operator, device, case.dtype) if name not in left_out]
+    choices = case.kind == "scaling" and suite != "quick"  # where formula and kernel cross
+    return [
+        name
+        for name, variant in variants(case.operator, device, case.dtype).items()
+        if name not in left_out and (choices or variant.choice is None)
+    ]
 
 
 def _backward(case: Case) -> bool:

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -120,6 +121,14 @@ class Task:
 
 
 TASKS = (
+    Task(
+        "MLP VAE 64-400-20",
+        "digits of 64 pixels, as in the demo: calls, and hardly any arithmetic",
+        partial(MLPVAE, 64),
+        (64,),
+        {"cpu": 128, "cuda": 128},
+        {"naive": bernoulli_naive, "fastvae": bernoulli_fused},
+    ),
     Task(
         "MLP VAE 784-400-20",
         "PyTorch's example, at its batch: launches and two matrix products",

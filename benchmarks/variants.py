@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 
 from fastvae import backends
 from fastvae.measure.reports.document import FUSED, NAIVE
+from fastvae.ops import Choice
 
 Function = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
 F = TypeVar("F", bound=Callable)
@@ -25,6 +26,7 @@ COMPILERS = {
 }
 OWN_GRAPHS = ("reduce-overhead", "max-autotune")
 # The reference is the specification and competes with nobody; on the CPU, Triton is an interpreter.
+CHOICES: tuple[Choice, ...] = get_args(Choice)
 TIMED_BACKENDS = {"native": ("cpu", "cuda"), "triton": ("cuda",)}
 
 
@@ -39,10 +41,13 @@ class Variant:
     dtypes: tuple[str, ...] = ("fp32", "bf16", "fp16")
     mode: str | None = None  # torch.compile's
     backend: str | None = None  # fastvae's, which is demanded
+    choice: Choice | None = None  # what torch.compile is given of fastvae's operator, where that is demanded
     capturable: bool = True  # False: stops for the host, or records graphs itself
 
     def context(self, device: str) -> AbstractContextManager:
-        """Demands the backend, where another would serve."""
+        """Demands the backend, where another would serve, and what torch.compile is given."""
+        if self.choice is not None:
+            return backends.compiled.to(self.choice)
         if self.backend is None or backends.serving(device) == self.backend:
             return nullcontext()
         return backends.use(self.backend)
@@ -87,12 +92,14 @@ def naive(operator: str) -> Callable[[F], F]:
 
 
 def fused(operator: str, manner: str | None = None) -> Callable[[F], F]:
-    """fastvae's, on every backend that is timed; `manner` tells apart several ways to call it."""
+    """fastvae's, on every backend that is timed, and compiled; `manner` tells apart several ways to call it."""
 
     def register(function: F) -> F:
         for backend, devices in TIMED_BACKENDS.items():
             name = backend if manner is None else f"{backend}, {manner}"
             variant(operator, name, role=FUSED, backend=backend, devices=devices)(function)
+        for choice in CHOICES if manner is None else ():
+            variant(operator, f"{choice}, compiled", role=FUSED, mode="default", choice=choice)(function)
         return function
 
     return register
