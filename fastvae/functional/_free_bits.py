@@ -10,12 +10,12 @@ from torch import Tensor
 
 from .._shapes import batch_shape, sum_last
 from ..formulas.elements import sum_event
-from ._arguments import FreeBitsOver
+from ._arguments import FreeBitsOver, is_tensor
 
 
 def level_of(free_bits: float | Tensor, over: FreeBitsOver) -> FreeBitsOver | None:
     """The level that `floored` takes care of; None where there is no floor, or operators take care of it."""
-    if isinstance(free_bits, Tensor):
+    if is_tensor(free_bits):
         return over
     return None if free_bits == 0 or over == "element" else over
 

@@ -13,8 +13,17 @@ from ..formulas.elements import sum_event
 from ..formulas.scale import ScaleName, clamp_bounds
 from ..ops import Likelihood
 from ..ops.likelihood import BERNOULLI_LOG_PROB, GAUSSIAN_LOG_PROB
-from . import _arguments as arguments
-from ._arguments import Clamp, Reduction
+from ._arguments import (
+    Clamp,
+    Reduction,
+    check_reduction,
+    element_weight,
+    event_dims,
+    is_number,
+    number,
+    operands_shape,
+    scale_arguments,
+)
 from ._documents import documented
 from ._weights import may_need_grad, summed
 
@@ -91,14 +100,14 @@ def gaussian_log_prob(
         keywords = (normalized, x_scale, scale_as, clamp, event_ndim, reduction, mask, weight)
         log_prob = _optimal_log_prob(x, mean, log_var, *keywords)
         return log_prob if reduction == "none" else _factor(log_prob.shape, reduction) * _total(log_prob)
-    if arguments.is_number(log_var):
-        shape = arguments.operands_shape(("x", "mean"), x, mean)
+    if is_number(log_var):
+        shape = operands_shape(("x", "mean"), x, mean)
     else:
-        shape = arguments.operands_shape(("x", "mean", "log_var"), x, mean, log_var)
-    scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
+        shape = operands_shape(("x", "mean", "log_var"), x, mean, log_var)
+    scale = scale_arguments(scale_as, scale_eps, clamp)
     constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), normalized, *scale)
     event_ndim, weight = _checked(shape, (x, mean), event_ndim, reduction, mask, weight)
-    if arguments.is_number(log_var):
+    if is_number(log_var):
         log_var = mean.new_full((), float(log_var), dtype=accumulate_dtype(x, mean))
     return _reduced(GAUSSIAN_LOG_PROB, (x, mean, log_var), weight, event_ndim, constants, shape, reduction)
 
@@ -119,9 +128,9 @@ def _optimal_log_prob(
     """log N(x; mean, var) with var = sum(weight (x - mean)^2) / sum(weight) over the whole batch."""
     if log_var != "optimal":
         raise ValueError(f"log_var must be a tensor, a float or 'optimal', got {log_var!r}")
-    shape = arguments.operands_shape(("x", "mean"), x, mean)
-    arguments.scale_arguments(scale_as, 0.0, clamp)
-    constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), False, *arguments.scale_arguments("log_var", 0.0, None))
+    shape = operands_shape(("x", "mean"), x, mean)
+    scale_arguments(scale_as, 0.0, clamp)
+    constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), False, *scale_arguments("log_var", 0.0, None))
     event_ndim, weight = _checked(shape, (x, mean), event_ndim, reduction, mask, weight)
     unit = mean.new_zeros((), dtype=accumulate_dtype(x, mean))
     half_squares = _unreduced(GAUSSIAN_LOG_PROB, (x, mean, unit), weight, event_ndim, constants)
@@ -144,7 +153,7 @@ def _optimal_log_prob(
 def _x_scale(likelihood: Likelihood, x: Tensor, x_scale: float | None) -> float:
     if x_scale is None:
         return likelihood.x_scale.get(x.dtype, 1.0)
-    return arguments.number("x_scale", x_scale)
+    return number("x_scale", x_scale)
 
 
 def _log_prob(
@@ -158,7 +167,7 @@ def _log_prob(
     *constants: float,
 ) -> Tensor:
     """A likelihood whose operands users know by the schema's names; the constants are those behind x_scale."""
-    shape, x = arguments.operands_shape(likelihood.operands, *operands), operands[0]
+    shape, x = operands_shape(likelihood.operands, *operands), operands[0]
     scale = _x_scale(likelihood, x, x_scale)
     event_ndim, weight = _checked(shape, operands, event_ndim, reduction, mask, weight)
     return _reduced(likelihood, operands, weight, event_ndim, (scale, *constants), shape, reduction)
@@ -173,9 +182,9 @@ def _checked(
     weight: Tensor | None,
 ) -> tuple[int, Tensor | None]:
     """The keywords that every likelihood has: event_ndim as a number, mask and weight as one."""
-    arguments.check_reduction(reduction)
-    event_ndim = arguments.event_dims(event_ndim, shape, *operands)
-    return event_ndim, arguments.element_weight(mask, weight, shape, operands[0].device)
+    check_reduction(reduction)
+    event_ndim = event_dims(event_ndim, shape, *operands)
+    return event_ndim, element_weight(mask, weight, shape, operands[0].device)
 
 
 def _reduced(

@@ -8,10 +8,17 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .._shapes import accumulate_dtype
 from ..ops.objective import ELBO
-from . import _arguments as arguments
-from ._arguments import Reduction
+from ._arguments import (
+    FLOATING,
+    Reduction,
+    check_reduction,
+    check_same_device,
+    check_tensor,
+    is_tensor,
+    number,
+    operands_shape,
+)
 from ._documents import documented
 
 __all__ = ["ElboTerms", "elbo"]
@@ -51,25 +58,21 @@ def elbo(log_px: Tensor, kl: Tensor, beta: float | Tensor = 1.0, *, reduction: R
     Reference:
         Higgins et al. 2017, "beta-VAE: Learning basic visual concepts with a constrained variational framework", eq. 4.
     """
-    arguments.check_reduction(reduction)
-    shape = arguments.operands_shape(("log_px", "kl"), log_px, kl)
+    check_reduction(reduction)
+    shape = operands_shape(("log_px", "kl"), log_px, kl)
     if log_px.dim() == 0 and kl.dim() > 0:
         raise ValueError(f"log_px is reduced to one number and kl is not, {list(kl.shape)}: reduce both, or neither")
     event_ndim = 0 if reduction == "none" else len(shape)
-    beta_tensor, beta_value = _beta(beta, log_px, kl)
+    beta_tensor, beta_value = _beta(beta, log_px)
     return ElboTerms(*ELBO.apply(log_px, kl, beta_tensor, beta_value, event_ndim, reduction == "mean"))
 
 
-def _beta(beta: float | Tensor, log_px: Tensor, kl: Tensor) -> tuple[Tensor | None, float]:
+def _beta(beta: float | Tensor, log_px: Tensor) -> tuple[Tensor | None, float]:
     """beta as the operator's tensor and its float, the one that is not given being neutral."""
-    if isinstance(beta, Tensor):
-        arguments.check_tensor("beta", beta, arguments.FLOATING)
+    if is_tensor(beta):
+        check_tensor("beta", beta, FLOATING)
         if beta.dim() != 0:
             raise ValueError(f"beta must be a float or a 0-d tensor, got shape {list(beta.shape)}")
-        arguments.check_same_device("beta", beta, "log_px", log_px.device)
+        check_same_device("beta", beta, "log_px", log_px.device)
         return beta, 1.0
-    beta = arguments.number("beta", beta)
-    if torch.compiler.is_compiling():
-        # As a tensor, a new value is no new graph.
-        return torch.full((), beta, dtype=accumulate_dtype(log_px, kl), device=log_px.device), 1.0
-    return None, beta
+    return None, number("beta", beta)

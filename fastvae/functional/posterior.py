@@ -10,10 +10,20 @@ from torch import Tensor
 
 from .._shapes import broadcast_shape
 from ..formulas.scale import ScaleName
-from ..ops import Operator, noise
+from ..ops import Operator
+from ..ops.noise import as_seed, draw_seed
 from ..ops.posterior import KL_NORMAL, KL_STANDARD_NORMAL, RSAMPLE, RSAMPLE_KL
-from . import _arguments as arguments
-from ._arguments import Clamp, FreeBitsOver
+from ._arguments import (
+    Clamp,
+    FreeBitsOver,
+    check_free_bits,
+    check_noise,
+    check_num_samples,
+    element_weight,
+    event_dims,
+    operands_shape,
+    scale_arguments,
+)
 from ._documents import documented
 from ._free_bits import elementwise, floored, level_of
 from ._weights import may_need_grad, summed
@@ -51,10 +61,10 @@ def rsample(
     Reference:
         Kingma & Welling 2014, "Auto-encoding variational Bayes", eq. 9.
     """
-    shape = arguments.operands_shape(("mean", "log_var"), mean, log_var)
-    scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
-    count = arguments.check_num_samples(num_samples, shape)
-    arguments.check_noise(seed, generator, eps, shape, count, mean.device)
+    shape = operands_shape(("mean", "log_var"), mean, log_var)
+    scale = scale_arguments(scale_as, scale_eps, clamp)
+    count = check_num_samples(num_samples, shape)
+    check_noise(seed, generator, eps, shape, count, mean.device)
     return _rsample(mean, log_var, _seed(mean, seed, generator, eps), eps, count, scale)
 
 
@@ -87,11 +97,11 @@ def kl_standard_normal(
     Reference:
         Kingma & Welling 2014, "Auto-encoding variational Bayes", appendix B.
     """
-    shape = arguments.operands_shape(("mean", "log_var"), mean, log_var)
-    event_ndim = arguments.event_dims(event_ndim, shape, mean)
-    scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
-    free_bits = arguments.check_free_bits(free_bits, free_bits_over, mean.device)
-    weight = arguments.element_weight(mask, weight, shape, mean.device)
+    shape = operands_shape(("mean", "log_var"), mean, log_var)
+    event_ndim = event_dims(event_ndim, shape, mean)
+    scale = scale_arguments(scale_as, scale_eps, clamp)
+    free_bits = check_free_bits(free_bits, free_bits_over, mean.device)
+    weight = element_weight(mask, weight, shape, mean.device)
     return _kl(KL_STANDARD_NORMAL, (mean, log_var), weight, event_ndim, free_bits, free_bits_over, scale)
 
 
@@ -132,11 +142,11 @@ def kl_normal(
         processes for machine learning", eq. A.23.
     """
     operands = (mean_q, log_var_q, mean_p, log_var_p)
-    shape = arguments.operands_shape(("mean_q", "log_var_q", "mean_p", "log_var_p"), *operands)
-    event_ndim = arguments.event_dims(event_ndim, shape, mean_q, mean_p)
-    scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
-    free_bits = arguments.check_free_bits(free_bits, free_bits_over, mean_q.device)
-    weight = arguments.element_weight(mask, weight, shape, mean_q.device)
+    shape = operands_shape(("mean_q", "log_var_q", "mean_p", "log_var_p"), *operands)
+    event_ndim = event_dims(event_ndim, shape, mean_q, mean_p)
+    scale = scale_arguments(scale_as, scale_eps, clamp)
+    free_bits = check_free_bits(free_bits, free_bits_over, mean_q.device)
+    weight = element_weight(mask, weight, shape, mean_q.device)
     return _kl(KL_NORMAL, operands, weight, event_ndim, free_bits, free_bits_over, scale)
 
 
@@ -179,13 +189,13 @@ def rsample_kl(
     Reference:
         Kingma & Welling 2014, "Auto-encoding variational Bayes", eq. 9 and appendix B.
     """
-    shape = arguments.operands_shape(("mean", "log_var"), mean, log_var)
-    event_ndim = arguments.event_dims(event_ndim, shape, mean)
-    scale = arguments.scale_arguments(scale_as, scale_eps, clamp)
-    count = arguments.check_num_samples(num_samples, shape)
-    free_bits = arguments.check_free_bits(free_bits, free_bits_over, mean.device)
-    arguments.check_noise(seed, generator, eps, shape, count, mean.device)
-    weight = arguments.element_weight(mask, weight, shape, mean.device)
+    shape = operands_shape(("mean", "log_var"), mean, log_var)
+    event_ndim = event_dims(event_ndim, shape, mean)
+    scale = scale_arguments(scale_as, scale_eps, clamp)
+    count = check_num_samples(num_samples, shape)
+    free_bits = check_free_bits(free_bits, free_bits_over, mean.device)
+    check_noise(seed, generator, eps, shape, count, mean.device)
+    weight = element_weight(mask, weight, shape, mean.device)
     key = _seed(mean, seed, generator, eps)
     if count or weight is not None or may_need_grad(eps):
         z = _rsample(mean, log_var, key, eps, count, scale)
@@ -213,7 +223,7 @@ def _seed(
     """The stream's key as a tensor; None where the noise is given."""
     if eps is not None:
         return None
-    return noise.draw_seed(mean, generator) if seed is None else noise.as_seed(seed, mean.device)
+    return draw_seed(mean, generator) if seed is None else as_seed(seed, mean.device)
 
 
 def _kl(

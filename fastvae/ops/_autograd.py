@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd import Function, forward_ad
+from torch.compiler import is_compiling
 
 from .._shapes import sum_to_operand
 from ._traced import traced
@@ -25,7 +26,7 @@ def differentiable(operator: Operator) -> Callable:
     transformed = torch._C._are_functorch_transforms_active
 
     def call(*args):
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return node(*args)
         if forward_ad._current_level >= 0:
             return formula(*args)  # plain torch has the derivatives of forward mode
@@ -73,7 +74,7 @@ def gradients_of(operator: Operator) -> Callable:
     first, last = gradient_range(operator)
 
     def gradients(grads, tensors, constants, needs):
-        twice = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        twice = torch.is_grad_enabled() and not is_compiling()
         call = backward_of_backward if twice else backward_operator
         results = call(*grads, *tensors, *constants, needs)
         return fitted(results if last - first > 1 else (results,), tensors[first:last], needs)

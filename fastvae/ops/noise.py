@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.compiler import is_compiling
 
 from ..formulas import noise as formulas
 from ._contract import Contract, library, parse
@@ -35,7 +36,7 @@ def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 def draw_seed(like: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """A seed from torch's own generator, so that `torch.manual_seed` holds and CUDA graphs redraw at each replay."""
     if generator is None:
-        return torch.ops.fastvae.seed.default(like) if torch.compiler.is_compiling() else _drawn(like.device)
+        return _seed_node(like) if is_compiling() else _drawn(like.device)
     seed = _drawn(generator.device, generator=generator)
     return seed if seed.device == like.device else seed.to(like.device)
 
@@ -54,6 +55,7 @@ def _drawn_and_saved(like: torch.Tensor) -> torch.Tensor:
 # What torch.compile sees of it: drawn again for backward, it would be another.
 library.define("seed(Tensor like) -> Tensor")
 library.impl("seed", _drawn_and_saved, "CompositeImplicitAutograd")
+_seed_node = torch.ops.fastvae.seed.default
 
 
 def as_seed(seed: int | torch.Tensor, device: torch.device) -> torch.Tensor:
