@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.autograd import Function, forward_ad
-from torch.fx import traceback
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.utils.checkpoint import CheckpointPolicy
 
@@ -116,12 +117,13 @@ def _with_noise(operator: Operator, given: dict[str, Any], shape: torch.Size) ->
 
 @contextlib.contextmanager
 def saved() -> Iterator[None]:
-    """What is computed here is kept for backward, however short the memory: it would come out otherwise there."""
-    name, meta = "recompute", traceback.current_meta
-    before = {name: meta[name]} if name in meta else {}
-    meta[name] = CheckpointPolicy.MUST_SAVE
-    try:
-        yield
-    finally:
-        del meta[name]
-        meta.update(before)
+    """What is computed here is kept for backward, however short the memory: it would come out otherwise there.
+
+    The nodes are marked when they stand in the graph: a checkpointed region marks all that comes about in it.
+    """
+    mode = get_proxy_mode()
+    nodes = () if mode is None else mode.tracer.graph.nodes
+    before = len(nodes)
+    yield
+    for node in itertools.islice(reversed(nodes), len(nodes) - before):
+        node.meta["recompute"] = CheckpointPolicy.MUST_SAVE
