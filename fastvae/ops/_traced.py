@@ -24,14 +24,14 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from .._shapes import accumulate_dtype, broadcast_shape
 from ._contract import library
+from ._dtensor import ready
+from ._stream import stream
 
 if TYPE_CHECKING:
     from ._operator import Operator
 
 Choice = Literal["formula", "kernel"]
 Chooser = Callable[["Operator", Any, str], Choice]  # by the number of elements and type of device
-
-_STANDARD = ("log_var", 0.0, -math.inf, math.inf)  # how a log-variance of 0 is read
 
 _choose: Chooser = lambda operator, numel, device_type: "formula"  # noqa: E731
 
@@ -77,6 +77,7 @@ def traced(operator: Operator, kernels: type[Function], formulas: type[Function]
     )
 
     def implementation(*arguments: Any) -> Any:
+        ready()
         *args, numbers, which, _ = arguments
         given = operator.forward.named(args)
         shape, dtype = broadcast_shape(*operator.shaped(given)), accumulate_dtype(*operator.shaped(given))
@@ -106,12 +107,8 @@ def traced(operator: Operator, kernels: type[Function], formulas: type[Function]
 def _with_noise(operator: Operator, given: dict[str, Any], shape: torch.Size) -> tuple[Any, ...]:
     """The noise of a seed made by a kernel: no compiler has a generator as fast."""
     if operator.samples and given["eps"] is None:
-        operands = operator.shaped(given)
-        zero = given[operator.operands[0]].new_zeros((), dtype=accumulate_dtype(*operands))
-        eps = torch.ops.fastvae.rsample.default(
-            zero.expand(shape), zero.expand(shape), given["seed"], None, given.get("num_samples", 0), *_STANDARD
-        )
-        given |= {"seed": None, "eps": eps}
+        zero = given[operator.operands[0]].new_zeros((), dtype=accumulate_dtype(*operator.shaped(given)))
+        given |= {"seed": None, "eps": stream(given["seed"], zero, shape, given.get("num_samples", 0))}
     return tuple(given.values())
 
 
@@ -122,7 +119,7 @@ def saved() -> Iterator[None]:
     The nodes are marked when they stand in the graph: a checkpointed region marks all that comes about in it.
     """
     mode = get_proxy_mode()
-    nodes = () if mode is None else mode.tracer.graph.nodes
+    nodes: Any = () if mode is None else mode.tracer.graph.nodes
     before = len(nodes)
     yield
     for node in itertools.islice(reversed(nodes), len(nodes) - before):
