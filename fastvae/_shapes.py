@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -44,15 +45,27 @@ def sum_to_operand(grad: Tensor, operand: Tensor) -> Tensor:
     if grad.shape != operand.shape:
         lead = grad.dim() - operand.dim()
         expanded = [i for i in range(grad.dim()) if i < lead or operand.shape[i - lead] == 1]
-        grad = sum_last(grad.flatten()) if operand.numel() == 1 else grad.sum(expanded, keepdim=True)
+        grad = sum_last(grad, grad.dim()) if operand.numel() == 1 else grad.sum(expanded, keepdim=True)
         grad = grad.reshape(operand.shape)
     return grad if grad.dtype == operand.dtype else grad.to(operand.dtype)
 
 
-def sum_last(term: Tensor) -> Tensor:
-    """Sum over the last dimension, in an order that does not depend on the number of threads."""
+def sum_last(term: Tensor, ndim: int = 1) -> Tensor:
+    """Sum over the last `ndim` dimensions, in an order that does not depend on the number of threads."""
     if torch.compiler.is_compiling():
-        return term.sum(-1)  # the order is the compiler's
+        return term.flatten(-ndim).sum(-1)  # the order is the compiler's
+    if is_distributed(term):
+        return term.sum(tuple(range(-ndim, 0)))  # shards are not flattened
     # torch splits a sum to one number among its threads above 32768 terms.
-    parts = [part.sum(-1) for part in term.split(16384, -1)]
+    parts = [part.sum(-1) for part in term.flatten(-ndim).split(16384, -1)]
     return parts[0] if len(parts) == 1 else torch.stack(parts, -1).sum(-1)
+
+
+def is_distributed(tensor: Tensor) -> bool:
+    """Whether it is a DTensor. Who has one has imported it: this package does not."""
+    module = sys.modules.get("torch.distributed.tensor")
+    if module is None:
+        return False
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return isinstance(tensor, module.DTensor)

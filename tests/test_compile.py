@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 import examples
 import fastvae
@@ -226,6 +227,43 @@ def test_noise_is_the_same_in_backward_at_every_memory_budget(budget):
     kl = (mean**2 + log_var.exp() - 1 - log_var).sum() / 2
     wanted = (torch.relu(z @ weight) + torch.tanh(other @ weight)).sin().sum() + kl
     for grad, truth in zip(grads, torch.autograd.grad(wanted, leaves), strict=True):
+        assert (grad - truth).norm() <= 1e-5 * truth.norm()
+
+
+def autoencoder(x, encoder, decoder, eps=None):
+    """z, and of each row what an ELBO is made of."""
+    mean, log_var = (torch.tanh(x) @ encoder).chunk(2, -1)
+    z, kl = fastvae.rsample_kl(mean, log_var, eps=eps)
+    return z, kl - fastvae.bernoulli_log_prob(x, torch.tanh(z) @ decoder)
+
+
+def noise_of(z, x, encoder):
+    mean, log_var = (torch.tanh(x) @ encoder).chunk(2, -1)
+    return ((z - mean) / (log_var / 2).exp()).detach()
+
+
+# What torch.compile is given, None being eager mode, and the memory budget.
+@pytest.mark.not_interpreted
+@pytest.mark.parametrize(
+    ("compiler", "budget"), [(None, 1.0), ("aot_eager", 1.0), ("inductor", 1.0), ("inductor", 0.5), ("inductor", 0.1)]
+)
+def test_noise_is_the_same_where_a_checkpointed_region_is_computed_again(compiler, budget):
+    """The region marked the seed as something to draw again."""
+
+    def step(x, encoder, decoder):
+        regions = [checkpoint(autoencoder, x, encoder, decoder, use_reentrant=False) for _ in range(2)]
+        return sum((z.sin() * 3).sum() + rows.sum() for z, rows in regions), *(z for z, _ in regions)
+
+    leaves = [t.requires_grad_() for t in (torch.rand(32, 20), randn(20, 12), randn(6, 20))]
+    with torch._functorch.config.patch(activation_memory_budget=budget):
+        function = step if compiler is None else torch.compile(step, fullgraph=True, backend=compiler)
+        loss, *samples = function(*leaves)
+        randn(3)  # the generator has moved on
+        grads = torch.autograd.grad(loss, leaves)
+    assert not torch.equal(*samples)
+    regions = [autoencoder(*leaves, eps=noise_of(z, *leaves[:2])) for z in samples]
+    wanted = torch.autograd.grad(sum((z.sin() * 3).sum() + rows.sum() for z, rows in regions), leaves)
+    for grad, truth in zip(grads, wanted, strict=True):
         assert (grad - truth).norm() <= 1e-5 * truth.norm()
 
 

@@ -28,7 +28,7 @@ def sum_event(term: Tensor, event_ndim: int) -> Tensor:
     """Sum over the last `event_ndim` dimensions."""
     if event_ndim == 0:
         return contiguous(term)
-    return sum_last(term.flatten(-event_ndim))
+    return sum_last(term, event_ndim)
 
 
 def zero_if_none(grad: Tensor | None, like: Tensor, dtype: torch.dtype, event_ndim: int = 0) -> Tensor:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .._shapes import batch_shape, sum_last
 from ..formulas.elements import sum_event
 from ._arguments import FreeBitsOver, is_tensor
 
@@ -52,9 +50,9 @@ def floored(
 
 def _batch_mean(kl: Tensor, weight: Tensor | None, event_ndim: int) -> Tensor:
     """Mean over all but the last `event_ndim` dimensions, weighted if `weight` is given."""
-    batch = batch_shape(kl.shape, event_ndim)
-    rows = (math.prod(batch), *kl.shape[len(batch) :])
+    batch_ndim = kl.dim() - event_ndim
     weight = kl.new_ones(()) if weight is None else weight.detach().to(kl.dtype)
     weight = weight.expand(kl.shape)
-    total, count = (sum_last(t.reshape(rows).movedim(0, -1)) for t in (weight * kl, weight))
+    batch_last = [*range(batch_ndim, kl.dim()), *range(batch_ndim)]
+    total, count = (sum_event(t.permute(batch_last), batch_ndim) for t in (weight * kl, weight))
     return total / count

@@ -10,6 +10,7 @@ from torch.autograd import Function, forward_ad
 from torch.compiler import is_compiling
 
 from .._shapes import sum_to_operand
+from ._dtensor import ready
 from ._traced import traced
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def differentiable(operator: Operator) -> Callable:
     def call(*args):
         if is_compiling():
             return node(*args)
+        ready()
         if forward_ad._current_level >= 0:
             return formula(*args)  # plain torch has the derivatives of forward mode
         return kernels.apply(*args) if transformed() else apply(*args)
@@ -129,7 +131,7 @@ def _backward_function(operator: Operator) -> Callable:
                     inputs[i] = value
                 results = formula(*inputs, *ctx.constants)
                 results = results if len(needs) > 1 else (results,)
-                return [results[i] for i in wanted]
+                return [sum_to_operand(results[i], cotangents[i]) for i in wanted]  # DTensors come summed
 
             grads = {}
             if wanted:

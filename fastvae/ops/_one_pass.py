@@ -17,6 +17,7 @@ from .._shapes import accumulate_dtype, batch_shape, broadcast_shape
 from ..formulas import objective
 from ._autograd import fitted, gradient_range
 from ._contract import Contract, parse, tensors
+from ._dtensor import ready
 from ._operator import Operator
 
 # Multiplies `grad` by -upstream, unless that is 1; in a kernel, so that nobody waits for the number.
@@ -86,6 +87,7 @@ def total(operator: Operator, one_pass: Contract) -> Callable:
     def call(factor, *args):
         if not _gains(args[first:last]):
             return _times(plain(*args), factor)
+        ready()
         return Total.apply(factor, *args)
 
     return call

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,20 +18,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.autograd import Function, forward_ad
-from torch.fx import traceback
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.utils.checkpoint import CheckpointPolicy
 
 from .._shapes import accumulate_dtype, broadcast_shape
 from ._contract import library
+from ._dtensor import ready
+from ._stream import stream
 
 if TYPE_CHECKING:
     from ._operator import Operator
 
 Choice = Literal["formula", "kernel"]
 Chooser = Callable[["Operator", Any, str], Choice]  # by the number of elements and type of device
-
-_STANDARD = ("log_var", 0.0, -1.0, 1.0)  # how a log-variance of 0 is read; finite, as exports want it
 
 _choose: Chooser = lambda operator, numel, device_type: "formula"  # noqa: E731
 
@@ -76,6 +77,7 @@ def traced(operator: Operator, kernels: type[Function], formulas: type[Function]
     )
 
     def implementation(*arguments: Any) -> Any:
+        ready()
         *args, numbers, which, _ = arguments
         given = operator.forward.named(args)
         shape, dtype = broadcast_shape(*operator.shaped(given)), accumulate_dtype(*operator.shaped(given))
@@ -105,23 +107,20 @@ def traced(operator: Operator, kernels: type[Function], formulas: type[Function]
 def _with_noise(operator: Operator, given: dict[str, Any], shape: torch.Size) -> tuple[Any, ...]:
     """The noise of a seed made by a kernel: no compiler has a generator as fast."""
     if operator.samples and given["eps"] is None:
-        operands = operator.shaped(given)
-        zero = given[operator.operands[0]].new_zeros((), dtype=accumulate_dtype(*operands))
-        eps = torch.ops.fastvae.rsample.default(
-            zero.expand(shape), zero.expand(shape), given["seed"], None, given.get("num_samples", 0), *_STANDARD
-        )
-        given |= {"seed": None, "eps": eps}
+        zero = given[operator.operands[0]].new_zeros((), dtype=accumulate_dtype(*operator.shaped(given)))
+        given |= {"seed": None, "eps": stream(given["seed"], zero, shape, given.get("num_samples", 0))}
     return tuple(given.values())
 
 
 @contextlib.contextmanager
 def saved() -> Iterator[None]:
-    """What is computed here is kept for backward, however short the memory: it would come out otherwise there."""
-    name, meta = "recompute", traceback.current_meta
-    before = {name: meta[name]} if name in meta else {}
-    meta[name] = CheckpointPolicy.MUST_SAVE
-    try:
-        yield
-    finally:
-        del meta[name]
-        meta.update(before)
+    """What is computed here is kept for backward, however short the memory: it would come out otherwise there.
+
+    The nodes are marked when they stand in the graph: a checkpointed region marks all that comes about in it.
+    """
+    mode = get_proxy_mode()
+    nodes: Any = () if mode is None else mode.tracer.graph.nodes
+    before = len(nodes)
+    yield
+    for node in itertools.islice(reversed(nodes), len(nodes) - before):
+        node.meta["recompute"] = CheckpointPolicy.MUST_SAVE

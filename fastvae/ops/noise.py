@@ -17,6 +17,7 @@ from torch.compiler import is_compiling
 
 from ..formulas import noise as formulas
 from ._contract import Contract, library, parse
+from ._dtensor import agreed
 from ._traced import saved
 
 # Words of the generator, for anyone who checks a stream: counter [..., 4] and key [2] hold 32-bit words as int64.
@@ -35,10 +36,10 @@ def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 
 def draw_seed(like: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """A seed from torch's own generator, so that `torch.manual_seed` holds and CUDA graphs redraw at each replay."""
-    if generator is None:
-        return _seed_node(like) if is_compiling() else _drawn(like.device)
-    seed = _drawn(generator.device, generator=generator)
-    return seed if seed.device == like.device else seed.to(like.device)
+    if generator is None and is_compiling():
+        return _seed_node(like)
+    seed = _drawn(like.device if generator is None else generator.device, generator)
+    return agreed(seed if seed.device == like.device else seed.to(like.device), like)
 
 
 def _drawn(device: torch.device, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -49,7 +50,8 @@ def _drawn(device: torch.device, generator: torch.Generator | None = None) -> to
 
 def _drawn_and_saved(like: torch.Tensor) -> torch.Tensor:
     with saved():
-        return _drawn(like.device)
+        seed = _drawn(like.device)
+    return agreed(seed, like)
 
 
 # What torch.compile sees of it: drawn again for backward, it would be another.
