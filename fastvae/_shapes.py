@@ -28,26 +28,41 @@ def is_shared_by_event(tensor: Tensor, event_ndim: int) -> bool:
     return event_ndim > 0 and all(size == 1 for size in tensor.shape[-event_ndim:])
 
 
+def grad_shape(operand: Tensor, shape: Sequence[int], event_ndim: int) -> Sequence[int]:
+    """What a backward operator gives for an operand that broadcasts to `shape`, with as many dimensions.
+
+    One value for each event where one serves all of it, whose sum `sum_to_operand` ends; else the operand's own shape.
+    """
+    if is_shared_by_event(operand, event_ndim):
+        return *batch_shape(shape, event_ndim), *[1] * event_ndim
+    return *[1] * (len(shape) - operand.dim()), *operand.shape
+
+
 def empty_grad(like: Tensor, shape: Sequence[int], event_ndim: int, dtype: torch.dtype) -> Tensor:
     """Output of a backward operator for one operand.
 
-    Full-shape operands get their own dtype and layout. A broadcast operand's gradient stays in the accumulation dtype:
-    already summed over the event where one value serves all of it, else at full shape; `sum_to_operand` ends the sum.
+    Full-shape operands get their own dtype and layout, what is summed stays in the accumulation dtype.
     """
     if tuple(like.shape) == tuple(shape):
         return torch.empty_like(like)
-    if is_shared_by_event(like, event_ndim):
-        shape = [*batch_shape(shape, event_ndim), *[1] * event_ndim]
-    return like.new_empty(shape, dtype=dtype)
+    return like.new_empty(grad_shape(like, shape, event_ndim), dtype=dtype)
 
 
 def sum_to_operand(grad: Tensor, operand: Tensor) -> Tensor:
     if grad.shape != operand.shape:
-        lead = grad.dim() - operand.dim()
-        expanded = [i for i in range(grad.dim()) if i < lead or operand.shape[i - lead] == 1]
-        grad = sum_last(grad, grad.dim()) if operand.numel() == 1 else grad.sum(expanded, keepdim=True)
-        grad = grad.reshape(operand.shape)
+        shape = [*[1] * (grad.dim() - operand.dim()), *operand.shape]
+        grad = sum_to_shape(grad, shape).reshape(operand.shape)
     return grad if grad.dtype == operand.dtype else grad.to(operand.dtype)
+
+
+def sum_to_shape(term: Tensor, shape: Sequence[int]) -> Tensor:
+    """Sum over the dimensions that are one in `shape`, which has as many."""
+    summed = [d for d, size in enumerate(shape) if size == 1 != term.shape[d]]
+    if not summed:
+        return term
+    if all(size == 1 for size in shape):
+        return sum_last(term, term.dim()).reshape(tuple(shape))
+    return term.sum(summed, keepdim=True)
 
 
 def sum_last(term: Tensor, ndim: int = 1) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._shapes import accumulate_dtype, batch_shape, is_shared_by_event, sum_last
+from .._shapes import accumulate_dtype, grad_shape, is_shared_by_event, sum_last, sum_to_shape
 
 
 def in_arithmetic(weight: Tensor | None, *tensors: Tensor | None) -> list[Tensor | None]:
@@ -44,8 +44,8 @@ def as_grad(grad: Tensor, operand: Tensor, shape: torch.Size, event_ndim: int) -
     if grad.shape == operand.shape:
         return like_operand(grad, operand)
     if is_shared_by_event(operand, event_ndim):
-        grad = sum_event(grad, event_ndim).reshape([*batch_shape(grad.shape, event_ndim), *[1] * event_ndim])
-    return contiguous(grad)
+        return contiguous(sum_event(grad, event_ndim).reshape(grad_shape(operand, shape, event_ndim)))
+    return contiguous(sum_to_shape(grad, grad_shape(operand, shape, event_ndim)))
 
 
 def like_operand(value: Tensor, operand: Tensor) -> Tensor:

@@ -41,6 +41,11 @@ static void sum_chunks(const CutJob& job) {
   else sum_chunks<float>(job);
 }
 
+static void sum_copies(const CutJob& job, int output, int64_t first, int64_t last) {
+  if (job.f64) sum_copies<double>(job, output, first, last);
+  else sum_copies<float>(job, output, first, last);
+}
+
 static void philox_of(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count) {
   for (int64_t i = 0; i < count; ++i) philox_words(counter + 4 * i, key, words + 4 * i);
 }
@@ -48,6 +53,6 @@ static void philox_of(const int64_t* counter, const int64_t* key, int64_t* words
 #define FASTVAE_STRING_(x) #x
 #define FASTVAE_STRING(x) FASTVAE_STRING_(x)
 extern const Backend backend;
-const Backend backend = {FASTVAE_STRING(FASTVAE_ISA), run, sum_chunks, philox_of};
+const Backend backend = {FASTVAE_STRING(FASTVAE_ISA), run, sum_chunks, sum_copies, philox_of};
 
 }  // namespace fastvae::FASTVAE_ISA

@@ -51,25 +51,29 @@ const Backend& backend() {
   return chosen;
 }
 
-constexpr int64_t kTaskElements = 8192;       // of short rows; also what is worth waking a thread for
-constexpr int64_t kChunkElements = 8192;      // columns of a long row that one task takes
-constexpr int64_t kStreamElements = 4 << 20;  // results beyond this no cache keeps until they are read
+constexpr int64_t kReadBeyond = 16;  // elements behind the last that a sum may read
 
-// Tasks of like size.
-void cut(CutJob& job) {
-  int64_t cols = std::max<int64_t>(job.cols, 1);
-  if (cols > kChunkElements) {
-    job.cols_per_task = kChunkElements;
-    job.chunks = (cols + kChunkElements - 1) / kChunkElements;
-  } else {
-    job.cols_per_task = cols;
-    int64_t rows_per_tile = cols <= kShortRow ? kTile / cols : 1;
-    job.rows_per_task = std::max<int64_t>(kTaskElements / cols / rows_per_tile, 1) * rows_per_tile;
+// Memory for sums in parts, all zero.
+std::vector<double> make_room(CutJob& job) {
+  bool in_parts = job.chunks > 1 || job.rows_per_sum != 1;
+  int64_t parts = job.rows * job.chunks, size = kReadBeyond;
+  for (int k = 0; k < job.outputs; ++k)
+    size += job.copies * job.shared_size[k] + (in_parts && is_summed(job.output[k]) ? parts : 0);
+  std::vector<double> memory(size > kReadBeyond ? size : 0);
+  double* next = memory.data();
+  for (int k = 0; k < job.outputs; ++k) {
+    if (in_parts && is_summed(job.output[k])) job.partial[k] = next, next += parts;
+    if (is_shared(job.output[k])) job.shared[k] = next, next += job.copies * job.shared_size[k];
   }
-  int64_t full_outputs = 0;
-  for (int k = 0; k < job.outputs; ++k) full_outputs += job.output[k].data != nullptr && !job.output[k].summed;
-  job.streaming = full_outputs * job.rows * job.cols > kStreamElements;
-  job.tasks = (job.rows + job.rows_per_task - 1) / job.rows_per_task * job.chunks;
+  return memory;
+}
+
+// A thread is woken for what is worth it.
+template <class Run>
+void in_parallel(int64_t count, int64_t elements_each, Run run) {
+  int64_t grain = std::max<int64_t>(kTaskElements / std::max<int64_t>(elements_each, 1), 1);
+  if (count <= grain) run(0, count);
+  else torch::stable::parallel_for(0, count, grain, run);
 }
 
 }  // namespace
@@ -78,18 +82,16 @@ void compute(const Job& planned) {
   if (planned.f64 ? is_skipped<double>(planned) : is_skipped<float>(planned)) return;
   CutJob job{planned};
   cut(job);
-  std::vector<double> partial(job.chunks > 1 ? job.outputs * job.rows * job.chunks : 0);
-  job.partial = partial.data();
-  int64_t elements_per_task = std::max<int64_t>(job.rows_per_task * job.cols_per_task * job.samples, 1);
-  int64_t grain = std::max<int64_t>(kTaskElements / elements_per_task, 1);
-  if (job.tasks <= grain) {
-    backend().run(job, 0, job.tasks);
-  } else {
-    torch::stable::parallel_for(0, job.tasks, grain,
-                                [&](int64_t first, int64_t last) { backend().run(job, first, last); });
-  }
-  if (job.chunks > 1) backend().sum_chunks(job);
+  std::vector<double> memory = make_room(job);
+  int64_t elements_per_task = job.leads * job.rows_per_task * job.cols_per_task * job.samples;
+  in_parallel(job.tasks, elements_per_task, [&](int64_t first, int64_t last) { backend().run(job, first, last); });
+  backend().sum_chunks(job);
+  for (int k = 0; k < job.outputs; ++k)
+    in_parallel(job.shared_size[k], job.copies,
+                [&](int64_t first, int64_t last) { backend().sum_copies(job, k, first, last); });
 }
+
+bool sums_shared() { return true; }
 
 void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device&) {
   backend().philox(counter, key, words, count);

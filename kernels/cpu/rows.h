@@ -3,76 +3,20 @@
 // An operand that already lies in memory as the buffer would hold it is used in place. No formula is known here.
 #pragma once
 
-#include <numeric>
-
 #include "loops.h"
+#include "shared.h"
 #include "stream.h"
 #include "tiles.h"
 
 namespace fastvae::FASTVAE_ISA {
 
-constexpr int kRegisterBytes = 8 * kLanes;
-constexpr int kSumPadding = kRegisterBytes / 4;  // elements that `sum` may read past the end
-
-// A register's worth of lanes; compilers make nothing of the kind from arrays.
-template <class T, int bytes>
-struct Register {
-  typedef T Type __attribute__((vector_size(bytes)));
-};
-
-template <class To, class T>
-FASTVAE_FN To load_register(const T* from) {
-  To to;
-  memcpy(&to, from, sizeof(to));
-  return to;
-}
-
-template <class T, int bytes>
-FASTVAE_FN T sum_lanes(typename Register<T, bytes>::Type lanes) {
-  if constexpr (bytes == sizeof(T)) {
-    return lanes[0];
-  } else {
-    T values[bytes / sizeof(T)];
-    memcpy(values, &lanes, sizeof(lanes));
-    using Half = typename Register<T, bytes / 2>::Type;
-    return sum_lanes<T, bytes / 2>(load_register<Half>(values) + load_register<Half>(values + bytes / 2 / sizeof(T)));
-  }
-}
-
-// Sum in an order that depends on n alone: lanes first, then pairs of lanes.
-template <class T>
-FASTVAE_FN T sum(const T* x, int64_t n) {
-  using Lanes = typename Register<T, kRegisterBytes>::Type;
-  using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-  constexpr int64_t width = kRegisterBytes / sizeof(T);
-  Lanes a = {}, b = {}, c = {}, d = {};
-  int64_t i = 0;
-  for (; i + 4 * width <= n; i += 4 * width) {
-    a += load_register<Lanes>(x + i);
-    b += load_register<Lanes>(x + i + width);
-    c += load_register<Lanes>(x + i + 2 * width);
-    d += load_register<Lanes>(x + i + 3 * width);
-  }
-  a = (a + b) + (c + d);
-  for (; i + width <= n; i += width) a += load_register<Lanes>(x + i);
-  if (i < n) {
-    typename Register<Index, kRegisterBytes>::Type lane;
-    for (int j = 0; j < width; ++j) lane[j] = j;
-    Lanes rest = load_register<Lanes>(x + i), nothing = {};
-    a += lane < Index(n - i) ? rest : nothing;
-  }
-  return sum_lanes<T, kRegisterBytes>(a);
-}
-
-// Partial sums of long rows meet here, in their order.
+// Partial sums meet here, in an order that the shape alone decides.
 template <class T>
 void sum_chunks(const CutJob& job) {
+  int64_t parts = job.rows_per_sum * job.chunks;
   for (int k = 0; k < job.outputs; ++k) {
-    if (!is_summed(job.output[k])) continue;
-    for (int64_t row = 0; row < job.rows; ++row) {
-      const double* chunk = job.partial + (k * job.rows + row) * job.chunks;
-      store_sum<T>(job, job.output[k], row, std::accumulate(chunk, chunk + job.chunks, 0.0));
-    }
+    if (job.partial[k] == nullptr) continue;
+    for (int64_t i = 0; i < job.sums; ++i) store_sum<T>(job, job.output[k], i, sum(job.partial[k] + i * parts, parts));
   }
 }
 
@@ -86,15 +30,10 @@ class Walker {
 
   void run(int64_t task) {
     int64_t group = task / job_.chunks, chunk = task % job_.chunks;
-    int64_t row = group * job_.rows_per_task, col = chunk * job_.cols_per_task;
-    int64_t last_row = minimum(row + job_.rows_per_task, job_.rows);
-    int64_t last_col = minimum(col + job_.cols_per_task, job_.cols);
-    if (last_col - col <= kShortRow && job_.chunks == 1) {
-      int64_t step = job_.cols > 0 ? kTile / job_.cols : kTile;
-      for (; row < last_row; row += step) short_rows({row, minimum(step, last_row - row), 0, job_.cols});
-    } else {
-      for (; row < last_row; ++row) long_row(row, col, last_col, chunk);
-    }
+    int64_t rows = job_.rows / job_.leads, row = group * job_.rows_per_task;
+    int64_t last_row = minimum(row + job_.rows_per_task, rows);
+    copy_ = group * job_.copies_of_group + chunk * job_.copies_of_chunk;
+    for (int64_t lead = 0; lead < job_.leads; ++lead) run_rows(lead * rows + row, lead * rows + last_row, chunk);
   }
 
  private:
@@ -109,16 +48,29 @@ class Walker {
   alignas(64) float noise_[noise_capacity(kTile)];
   Reader<T> reader_[kMaxOperands], weight_reader_;
   const T* results_[kMaxOutputs];
+  int64_t copy_ = 0;  // of what is shared, where this task adds
 
   static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
+  void run_rows(int64_t row, int64_t last_row, int64_t chunk) {
+    int64_t col = chunk * job_.cols_per_task, last_col = minimum(col + job_.cols_per_task, job_.cols);
+    if (last_col - col <= kShortRow && job_.chunks == 1) {
+      int64_t step = job_.cols > 0 ? kTile / job_.cols : kTile;
+      for (; row < last_row; row += step) short_rows({row, minimum(step, last_row - row), 0, job_.cols});
+    } else {
+      for (; row < last_row; ++row) long_row(row, col, last_col, chunk);
+    }
+  }
+
+  // Rows of one sum are summed as one.
   void short_rows(const Tile& tile) {
     compute(tile);
     for (int k = 0; k < job_.outputs; ++k) {
       if (!is_summed(job_.output[k])) continue;
-      const T* x = results_[k];
-      for (int64_t r = 0; r < tile.rows; ++r)
-        store_sum<T>(job_, job_.output[k], tile.row + r, sum(x + r * tile.cols, tile.cols));
+      for (int64_t r = 0, rows; r < tile.rows; r += rows) {
+        rows = minimum(job_.rows_per_sum - (tile.row + r) % job_.rows_per_sum, tile.rows - r);
+        store_part(k, tile.row + r, 0, sum(results_[k] + r * tile.cols, rows * tile.cols));
+      }
     }
   }
 
@@ -130,11 +82,13 @@ class Walker {
       for (int k = 0; k < job_.outputs; ++k)
         if (is_summed(job_.output[k])) totals[k] += sum(results_[k], tile.cols);
     }
-    for (int k = 0; k < job_.outputs; ++k) {
-      if (!is_summed(job_.output[k])) continue;
-      if (job_.chunks == 1) store_sum<T>(job_, job_.output[k], row, totals[k]);
-      else job_.partial[(k * job_.rows + row) * job_.chunks + chunk] = totals[k];
-    }
+    for (int k = 0; k < job_.outputs; ++k)
+      if (is_summed(job_.output[k])) store_part(k, row, chunk, totals[k]);
+  }
+
+  void store_part(int k, int64_t row, int64_t chunk, double total) {
+    if (job_.partial[k] == nullptr) store_sum<T>(job_, job_.output[k], row, total);
+    else job_.partial[k][row * job_.chunks + chunk] = total;
   }
 
   void compute(const Tile& tile) {
@@ -151,21 +105,23 @@ class Walker {
     formula_(job_.constants, in, out, tile.size());
     if (job_.weighted) apply_weight(weight_reader_.read(job_, job_.weight, tile, weight_), out, tile.size());
     for (int k = 0; k < job_.outputs; ++k)
-      if (out[k] == out_[k]) store(job_.output[k], tile, out_[k]);
+      if (out[k] == out_[k]) store(k, tile);
   }
 
   // Where the formula writes: to memory itself if it can, else to a buffer.
   void* destination(int k, const Tile& tile) {
     const Operand& output = job_.output[k];
-    if (output.data == nullptr || output.summed) return out_[k];
+    if (output.data == nullptr || output.summed || output.shared) return out_[k];
     T* direct = job_.streaming ? nullptr : in_place<T>(job_, output, tile);
     return direct != nullptr ? direct : out_[k];
   }
 
-  void store(const Operand& output, const Tile& tile, const T* buffer) {
+  void store(int k, const Tile& tile) {
+    const Operand& output = job_.output[k];
     if (output.summed || output.data == nullptr) return;
-    if (T* to = in_place<T>(job_, output, tile)) stream(buffer, tile.size(), to);
-    else write_tile<T>(job_, output, tile, buffer);
+    if (output.shared) add_tile(job_, output, tile, out_[k], job_.shared[k] + copy_ * job_.shared_size[k]);
+    else if (T* to = in_place<T>(job_, output, tile)) stream(out_[k], tile.size(), to);
+    else write_tile<T>(job_, output, tile, out_[k]);
   }
 
   // Where the weight is zero the result is zero, NaN or not.

@@ -87,7 +87,8 @@ void fill(T* out, int64_t n, T value) {
   for (int64_t i = 0; i < n; ++i) out[i] = value;
 }
 
-// One input of a tile. What the buffer holds is remembered: a value shared by a row or by all is read once.
+// One input of a tile. What the buffer holds is remembered: values shared by a row, by all, or by all rows are read
+// once.
 template <class T>
 class Reader {
  public:
@@ -107,6 +108,9 @@ class Reader {
       FASTVAE_ISA::read<T>(operand.type, operand.data, tile.row * job.cols + tile.col, 1, tile.size(), buffer);
       return buffer;
     }
+    bool remembered = operand.row_constant && tile.cols == job.cols;
+    if (remembered && rows_held_ >= tile.rows) return buffer;
+    rows_held_ = remembered ? tile.rows : 0;
     for (int64_t r = 0; r < tile.rows; ++r) {
       T* out = buffer + r * tile.cols;
       if (operand.event_constant) {
@@ -123,7 +127,7 @@ class Reader {
 
  private:
   static constexpr int64_t kNothing = -1, kEverything = -2;
-  int64_t held_ = kNothing;
+  int64_t held_ = kNothing, rows_held_ = 0;
 
   static T value(const Operand& operand, int64_t offset) {
     T result = static_cast<T>(operand.fill);

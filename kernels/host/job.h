@@ -36,9 +36,11 @@ struct Operand {
   Type type = Type::f32;
   double fill = 0;
   bool summed = false;      // an output with one value for each row
+  bool shared = false;      // an output with one value for several elements: summed along its strides of 0
   bool contiguous = false;  // row-major over all dimensions
   bool event_contiguous = false;
   bool event_constant = false;
+  bool row_constant = false;
   bool constant = false;
   int64_t strides[kMaxDims] = {};
 };
@@ -57,6 +59,7 @@ struct Job {
   int ndim = 0, batch_ndim = 0;
   int64_t sizes[kMaxDims] = {};
   int64_t rows = 1, cols = 1;
+  int64_t sums = 1, rows_per_sum = 1;  // of what is summed over a row: several rows may be one that was cut
 
   int inputs = 0, outputs = 0;
   Operand input[kMaxOperands], output[kMaxOutputs];
@@ -75,6 +78,7 @@ struct Job {
 };
 
 FASTVAE_FN bool is_summed(const Operand& output) { return output.summed && output.data != nullptr; }
+FASTVAE_FN bool is_shared(const Operand& output) { return output.shared && output.data != nullptr; }
 
 template <class T>
 FASTVAE_FN bool is_skipped(const Job& job) {

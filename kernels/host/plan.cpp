@@ -1,7 +1,6 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace fastvae {
 
@@ -157,10 +156,22 @@ Tensor Plan::output_grad(const Tensor& like, bool needed) {
   if (has_shape(like, shape_)) return output(like);
   auto sizes = like.sizes();
   int64_t event = std::min<int64_t>(event_ndim_, sizes.size());
-  bool shared = event_ndim_ > 0 && std::all_of(sizes.end() - event, sizes.end(), [](int64_t s) { return s == 1; });
+  bool by_rows = event_ndim_ > 0 && std::all_of(sizes.end() - event, sizes.end(), [](int64_t s) { return s == 1; });
   Shape shape = shape_;
-  if (shared) std::fill(shape.end() - event_ndim_, shape.end(), 1);
-  return add_output(empty(shape, accumulate_dtype(), device_), shared);
+  if (by_rows) std::fill(shape.end() - event_ndim_, shape.end(), 1);
+  else std::copy(sizes.begin(), sizes.end(), std::fill_n(shape.begin(), shape.size() - sizes.size(), 1));
+  Tensor grad = empty(shape, accumulate_dtype(), device_);
+  return by_rows || shape == shape_ ? add_output(grad, by_rows) : output_shared(grad);
+}
+
+Tensor Plan::output_shared(Tensor sums) {
+  if (sums_shared()) {
+    add_output(sums, false);
+    job.output[job.outputs - 1].shared = true;
+  } else {
+    left_.push_back({add_output(empty(shape_, accumulate_dtype(), device_), false), sums});
+  }
+  return sums;
 }
 
 void Plan::skip_if_minus_1(const Tensor& number) {
@@ -169,12 +180,14 @@ void Plan::skip_if_minus_1(const Tensor& number) {
   job.skip_if_minus_1 = number.data_ptr();
 }
 
-// The order in which dimensions are walked: the event's as memory has them. Noise is numbered in logical order and
-// forbids any other.
+// The order in which dimensions are walked, those of size one left out: the event's as memory has them. Noise is
+// numbered in logical order and forbids any other.
 std::vector<int> Plan::walking_order() const {
-  std::vector<int> order(job.ndim);
-  std::iota(order.begin(), order.end(), 0);
+  std::vector<int> order;
+  for (int d = 0; d < job.ndim; ++d)
+    if (job.sizes[d] != 1) order.push_back(d);
   if (job.sampling != Sampling::none) return order;
+  auto event = std::find_if(order.begin(), order.end(), [&](int d) { return d >= job.batch_ndim; });
   auto steps_everywhere = [&](const Operand& operand) {
     bool steps = operand.data != nullptr;
     for (int d = job.batch_ndim; d < job.ndim; ++d) steps = steps && (job.sizes[d] == 1 || operand.strides[d] != 0);
@@ -183,25 +196,42 @@ std::vector<int> Plan::walking_order() const {
   const Operand* end = job.input + job.inputs;
   const Operand* guide = std::find_if(job.input + 0, end, steps_everywhere);
   if (guide != end)
-    std::stable_sort(order.begin() + job.batch_ndim, order.end(),
-                     [&](int a, int b) { return guide->strides[a] > guide->strides[b]; });
+    std::stable_sort(event, order.end(), [&](int a, int b) { return guide->strides[a] > guide->strides[b]; });
   return order;
 }
 
-// Drops dimensions of size one and merges neighbours that every operand steps through as one.
+// Which of the dimensions in `order` are rows. What is shared is added up row by row, so these are then as many as it
+// is constant along, and one at least: events are cut where need be.
+void Plan::cut_rows(const std::vector<int>& order) {
+  auto is_batch = [&](int d) { return d < job.batch_ndim; };
+  int ndim = int(order.size()), batch = int(std::count_if(order.begin(), order.end(), is_batch));
+  int leading = ndim;
+  bool any = false;
+  for (int k = 0; k < job.outputs; ++k) {
+    if (!is_shared(job.output[k])) continue;
+    auto steps = [&](int d) { return job.output[k].strides[d] != 0; };
+    leading = std::min(leading, int(std::find_if(order.begin(), order.end(), steps) - order.begin()));
+    any = true;
+  }
+  int rows = any ? std::max(batch, std::min(std::max(leading, 1), ndim - 1)) : batch;
+  for (int i = 0; i < rows; ++i) (i < batch ? job.sums : job.rows_per_sum) *= job.sizes[order[i]];
+  job.batch_ndim = rows;
+}
+
+// Merges neighbours that every operand steps through as one.
 void Plan::merge(const std::vector<int>& order) {
   std::vector<std::vector<int>> groups;  // dimensions that become one, outer to inner
   int batch_groups = 0;
-  for (int d : order) {
-    if (job.sizes[d] == 1) continue;
-    bool merges = int(groups.size()) > (d < job.batch_ndim ? 0 : batch_groups);
+  for (int i = 0; i < int(order.size()); ++i) {
+    int d = order[i];
+    bool is_row = i<job.batch_ndim, merges = int(groups.size())>(is_row ? 0 : batch_groups);
     if (merges) {
       int outer = groups.back().back();
       for_operands(job, [&](Operand& o) { merges = merges && o.strides[outer] == o.strides[d] * job.sizes[d]; });
     }
     if (merges) groups.back().push_back(d);
     else groups.push_back({d});
-    if (d < job.batch_ndim) batch_groups = int(groups.size());
+    if (is_row) batch_groups = int(groups.size());
   }
   int64_t sizes[kMaxDims];
   for (size_t g = 0; g < groups.size(); ++g) {
@@ -223,12 +253,13 @@ void Plan::merge(const std::vector<int>& order) {
 void classify(Job& job) {
   for_operands(job, [&](Operand& o) {
     int64_t expected = 1;
-    o.contiguous = o.event_contiguous = o.event_constant = o.constant = true;
+    o.contiguous = o.event_contiguous = o.event_constant = o.row_constant = o.constant = true;
     for (int d = job.ndim - 1; d >= 0; --d) {
       bool event = d >= job.batch_ndim;
       o.contiguous = o.contiguous && o.strides[d] == expected;
       o.event_contiguous = o.event_contiguous && (!event || o.strides[d] == expected);
       o.event_constant = o.event_constant && (!event || o.strides[d] == 0);
+      o.row_constant = o.row_constant && (event || o.strides[d] == 0);
       o.constant = o.constant && o.strides[d] == 0;
       expected *= job.sizes[d];
     }
@@ -236,9 +267,12 @@ void classify(Job& job) {
 }
 
 void Plan::run() {
-  merge(walking_order());
+  std::vector<int> order = walking_order();
+  cut_rows(order);
+  merge(order);
   classify(job);
   compute(job);
+  for (Terms& left : left_) sum_to(left.sums, left.terms);
 }
 
 }  // namespace fastvae

@@ -8,6 +8,8 @@ namespace fastvae {
 
 // Supplied by each device's library. `compute` cuts a job into pieces of that device's liking and works through them.
 void compute(const Job& job);
+// Whether `compute` adds up what is shared; else the terms are left at full shape, and torch adds them up.
+bool sums_shared();
 void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device& device);
 
 // How each operand lies in memory, for the driver to choose how it is read. Again where `batch_ndim` has changed.
@@ -34,7 +36,7 @@ class Plan {
   Tensor output(const Tensor& like);                       // full shape, the dtype and, if it can be, layout of `like`
   Tensor add_output(Tensor tensor, bool summed);           // over what is there
   Tensor output_sum();                                     // one value for each row, [*batch]
-  Tensor output_grad(const Tensor& operand, bool needed);  // as ops/_operator.py's empty_grad says
+  Tensor output_grad(const Tensor& operand, bool needed);  // as fastvae/_shapes.py's empty_grad says
   void skip_if_minus_1(const Tensor& number);              // see Job
 
   void run();
@@ -44,10 +46,16 @@ class Plan {
   int64_t event_ndim_, num_samples_;
   torch::headeronly::ScalarType first_dtype_;
   Device device_;
+  struct Terms {
+    Tensor terms, sums;
+  };
+  std::vector<Terms> left_;  // for torch to add up
 
   Operand operand(const Tensor& tensor, int64_t skip_leading = 0, int64_t event_ndim = 0) const;
   torch::headeronly::ScalarType accumulate_dtype() const;
+  Tensor output_shared(Tensor sums);
   std::vector<int> walking_order() const;
+  void cut_rows(const std::vector<int>& order);
   void merge(const std::vector<int>& order);
 };
 

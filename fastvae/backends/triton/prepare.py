@@ -55,7 +55,8 @@ class Launch(NamedTuple):
 
 
 class Plan(NamedTuple):
-    results: list[tuple]  # of each: size, stride, dtype
+    results: list[tuple]  # of each as the kernel writes it: size, stride, dtype
+    sums: list[Sequence[int] | None]  # the shape that it is then summed to
     event_size: int
     double: bool  # whether arithmetic is in float64
     launch: Launch | None  # None: there are no elements
@@ -64,14 +65,17 @@ class Plan(NamedTuple):
 
 def prepare(contract: Contract, slots: Slots, args: tuple) -> Plan:
     given = contract.named(args)
-    results = contract.fake(*args)
-    results = results if isinstance(results, tuple) else (results,)
+    declared = contract.fake(*args)
+    declared = declared if isinstance(declared, tuple) else (declared,)
     shaped = [args[i] for i in slots.shaped]
     samples, shape = given.get("num_samples", 0), broadcast_shape(*shaped)
     if samples and slots.grad_z is None:
         shape, samples = torch.Size((samples, *shape)), 0  # one more dimension, along which mean and scale repeat
     event_ndim, needs = given.get("event_ndim", 0), given.get("needs", ())
-    wanted = [*[True] * (len(results) - len(needs)), *needs]
+    wanted = [*[True] * (len(declared) - len(needs)), *needs]
+    shared = [want and _is_shared(r, shape, event_ndim) for r, want in zip(declared, wanted, strict=True)]
+    results = tuple(r.new_empty(shape) if is_shared else r for r, is_shared in zip(declared, shared, strict=True))
+    sums = [r.shape if is_shared else None for r, is_shared in zip(declared, shared, strict=True)]
     double = accumulate_dtype(*shaped) == torch.float64
     launch = None
     if math.prod(shape) > 0:
@@ -86,7 +90,13 @@ def prepare(contract: Contract, slots: Slots, args: tuple) -> Plan:
         )
         launch = operands.lay_out()
     specs = [(r.size(), r.stride(), r.dtype) for r in results]
-    return Plan(specs, math.prod(shape[len(shape) - event_ndim :]), double, launch, {})
+    return Plan(specs, sums, math.prod(shape[len(shape) - event_ndim :]), double, launch, {})
+
+
+def _is_shared(result: Tensor, shape: torch.Size, event_ndim: int) -> bool:
+    """Whether it is the gradient of what several rows share, or several elements of one: neither full nor by rows."""
+    by_rows = event_ndim > 0 and math.prod(result.shape[len(shape) - event_ndim :]) == 1
+    return result.shape != shape and not by_rows
 
 
 @dataclass(frozen=True)
