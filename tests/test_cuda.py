@@ -24,6 +24,8 @@ NVCC = shutil.which(os.environ.get("CUDACXX", "nvcc")) or shutil.which("nvcc", p
 TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 CMAKE = shutil.which("cmake", path=TOOLS)
 
+EMULATED = ("layouts", "noise", "objective", "one_pass", "shared_gradients", "posterior", "likelihood")  # test files
+
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc was not found: the CUDA kernels were not compiled")
 needs_cmake = pytest.mark.skipif(CMAKE is None, reason="cmake was not found")
 
@@ -65,11 +67,9 @@ def test_kernels_pass_the_operators_tests_on_the_host(emulated):
     if native.why_not("cpu") is not None:
         pytest.skip(native.why_not("cpu"))
     folder = Path(__file__).parent
-    files = [
-        folder / f"test_{name}.py" for name in ("layouts", "noise", "objective", "one_pass", "posterior", "likelihood")
-    ]
+    files = [folder / f"test_{name}.py" for name in EMULATED]
     # Of the accuracy tests float32 alone: the other types differ in what is read, which the tests of layouts cover.
-    chosen = "native and not threads and (layouts or noise or objective or one_pass or dtype0)"
+    chosen = "native and not threads and (layouts or noise or objective or one_pass or shared_gradients or dtype0)"
     paths = [str(folder / "cuda"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "FASTVAE_EMULATED": str(emulated), "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "pytest", "-p", "plugin", "-p", "no:cacheprovider", "-k", chosen, *files]

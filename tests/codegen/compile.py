@@ -88,7 +88,7 @@ def compiled(calls):
 
 
 SCALE = ("log_var", 0.0, -math.inf, math.inf)
-SHORT, LONG, DIGITS, ODD = (4096, 256), (64, 65536), (1024, 784), (3, 70001)
+SHORT, LONG, DIGITS, ODD, IMAGES = (4096, 256), (64, 65536), (1024, 784), (3, 70001), (16, 64, 64, 64)
 FP64, FP32, BF16, UINT8 = torch.float64, torch.float32, torch.bfloat16, torch.uint8
 
 
@@ -143,6 +143,25 @@ def calls():
             per_row(shape), *tensors, None, 1, 1.0, True, *SCALE, [False, True, True]
         )
 
+    def of_shared_scale(contract, shape, of_scale):
+        tensors = [*operands(shape, FP32, FP32), torch.zeros(of_scale), None]
+        rows, behind = ([], [0.5]) if contract.endswith("one_pass") else ([per_row(shape)], [])
+        event_ndim = len(shape) if behind else len(shape) - 1
+        return kernels[contract](*rows, *tensors, event_ndim, 1.0, True, *SCALE, *behind, [False, True, True])
+
+    def gaussian_log_prob_backward_by_columns(shape, dtype):
+        return of_shared_scale("gaussian_log_prob_backward", shape, shape[-1:])
+
+    def gaussian_log_prob_one_pass_by_columns(shape, dtype):
+        return of_shared_scale("gaussian_log_prob_one_pass", shape, shape[-1:])
+
+    def gaussian_log_prob_backward_by_channels(shape, dtype):
+        return of_shared_scale("gaussian_log_prob_backward", shape, (shape[1], 1, 1))
+
+    def rsample_backward_by_columns(shape, dtype):
+        grad_z, mean = operands(shape, dtype, dtype)
+        return kernels["rsample_backward"](grad_z, mean, torch.zeros(shape[-1:]), seed, None, 0, *SCALE, both)
+
     signatures = (
         *((f, SHORT, dtype) for f in (rsample, rsample_kl, rsample_kl_backward) for dtype in (FP32, BF16)),
         (rsample_kl, LONG, FP32),
@@ -157,6 +176,11 @@ def calls():
         (gaussian_log_prob, SHORT, BF16),
         (gaussian_log_prob_backward, SHORT, FP32),
         (gaussian_log_prob_backward, ODD, FP32),
+        (gaussian_log_prob_backward_by_columns, SHORT, FP32),
+        (gaussian_log_prob_backward_by_columns, DIGITS, FP32),
+        (gaussian_log_prob_one_pass_by_columns, DIGITS, FP32),
+        (gaussian_log_prob_backward_by_channels, IMAGES, FP32),
+        (rsample_backward_by_columns, SHORT, FP32),
     )
     return {_name(*signature): functools.partial(*signature) for signature in signatures}
 

@@ -9,7 +9,6 @@ import torch
 import triton
 from torch import Tensor
 
-from ..._shapes import sum_to_shape
 from ...ops import Contract, Operator
 from . import constants, plan
 from .layout import NOISE, WEIGHT, Memory
@@ -80,7 +79,7 @@ def launcher(operator: Operator, contract: Contract, value: Any, gradient: Any) 
                     _compute(ready, launch, slots, formula, tensors, results)
                 else:
                     _compute_on_copies(ready, launch, slots, formula, tensors, results)
-        ended = [r if s is None else sum_to_shape(r, s) for r, s in zip(results, ready.plan.sums, strict=True)]
+        ended = [r if end is None else end.of(r) for r, end in zip(results, ready.plan.ends, strict=True)]
         return tuple(ended) if len(ended) > 1 else ended[0]
 
     return call

@@ -23,9 +23,11 @@ class Operand(NamedTuple):
     - "dense": element row * cols + col
     - "pitched": element row * stride + col
     - "row", "column", "scalar": an element for each row, for each column, for all
+    - "rows": an element for each row, two lengths and strides
     - "strided": two lengths and strides for rows, two for columns
     - "zero", "one": no memory, but that number
     - "sum", of an output: an element for each row, of what is summed
+    - "shared", of an output: an element for each column and part of the rows, of what is summed over the part
     - "blocks", of noise: numbered as it is walked, so that four elements share a block
     """
 
@@ -40,6 +42,8 @@ class Layout(NamedTuple):
     num_inputs: int
     sums: bool  # whether any output is summed
     in_parts: bool  # whether `sum_parts` ends the sums
+    cut: bool  # whether torch ends them: rows are finer than what is summed
+    by_columns: bool  # a part is one of the rows, in a block of columns
     float: tl.dtype  # of all arithmetic
     rows: int  # of a tile
     cols: int

@@ -13,6 +13,10 @@ Strides = Sequence[int]
 TILE = 2048  # elements of a program's tile
 PER_THREAD = 16  # of them: 16 bytes of uint8, and two to four loads of an operand under way
 PROGRAMS = 1024  # enough of them to fill the largest GPUs; more would only add partial sums
+COLUMN_TILE = 1024  # elements of a tile where rows are summed over,
+PER_THREAD_SUMMED = 8  # and of them: a total takes a register, and what it has lost another
+MOST_COLUMNS = 256
+ROWS_PER_PART = 32  # at least, of those whose sum is one number
 MAX_PARTS = 4096  # partial sums of a row, which one tile adds up
 
 
@@ -54,6 +58,12 @@ def _event_order(shape: Sequence[int], batch_ndim: int, operands: Sequence[Strid
     event = range(batch_ndim, len(shape))
     guide = next((o for o in operands if all(o[d] or shape[d] == 1 for d in event)), None)
     return list(event) if guide is None else sorted(event, key=lambda d: -guide[d])
+
+
+def is_in_order(shape: Sequence[int], batch_ndim: int, operands: Sequence[Strides]) -> bool:
+    """Whether the event's dimensions are walked as the shape has them."""
+    order = [d for d in _event_order(shape, batch_ndim, operands) if shape[d] != 1]
+    return order == sorted(order)
 
 
 def _merge(shape: Sequence[int], order: list[int], border: int, operands: Sequence[Strides]) -> list[list[int]]:
@@ -98,7 +108,7 @@ def kind_of(flat: Flat, strides: tuple[int, int, int, int]) -> tuple[str, tuple[
     if outer_col == inner_col == 0 or flat.cols == 1:
         if same_row or flat.rows == 1:
             return "scalar", ()
-        return ("row", ()) if one_pitch and inner_row == 1 else ("strided", strides)
+        return ("row", ()) if one_pitch and inner_row == 1 else ("rows", (outer_row, inner_row))
     if inner_col == 1 and (flat.inner_cols == flat.cols or outer_col == flat.inner_cols):
         if flat.rows == 1:
             return "dense", ()
@@ -117,7 +127,7 @@ def unit_of(flat: Flat, operands: Sequence[tuple[str, tuple[int, ...]]]) -> int:
 
 def is_shifted(flat: Flat, operands: Collection[tuple[str, tuple[int, ...]]], unit: int) -> bool:
     """Whether steps start where memory is aligned rather than where rows do: long dense rows of an odd length."""
-    in_memory = {kind for kind, _ in operands} - {"row", "scalar"}
+    in_memory = {kind for kind, _ in operands} - {"row", "rows", "scalar"}
     return in_memory <= {"dense"} and flat.rows > 1 and flat.cols > TILE and unit < ALIGNED.value
 
 
@@ -131,9 +141,10 @@ class Tiling(NamedTuple):
     rows: int
     cols: int
     whole_rows: bool
-    parts: int  # of a row
-    span: int  # columns of a part
+    parts: int  # of a row; in blocks of columns, of all rows
+    span: int  # columns, or rows, of a part
     warps: int
+    blocks: int = 0  # of columns, where parts are of the rows
 
 
 def tile(flat: Flat, sums: bool, shifted: bool, warp: int) -> Tiling:
@@ -150,6 +161,23 @@ def tile(flat: Flat, sums: bool, shifted: bool, warp: int) -> Tiling:
     steps = max(1, flat.rows * tiles // PROGRAMS, math.ceil(tiles / MAX_PARTS)) if sums else 1
     steps = min(steps, tiles)
     return Tiling(1, cols, False, math.ceil(tiles / steps), steps * cols, _warps(cols, warp))
+
+
+def tile_columns(flat: Flat, warp: int) -> Tiling:
+    """Parts of the rows, in blocks of columns; a part is rows enough for its sums to be few beside what is read."""
+    cols = min(MOST_COLUMNS, power_of_two(flat.cols))
+    rows = min(COLUMN_TILE // cols, power_of_two(flat.rows))
+    tiles, blocks = math.ceil(flat.rows / rows), math.ceil(flat.cols / cols)
+    steps = max(math.ceil(tiles * blocks / PROGRAMS), math.ceil(ROWS_PER_PART / rows))
+    steps = min(steps, tiles)
+    warps = _warps(rows * cols * PER_THREAD // PER_THREAD_SUMMED, warp)
+    return Tiling(rows, cols, False, math.ceil(tiles / steps), steps * rows, warps, blocks)
+
+
+def programs(flat: Flat, tiling: Tiling) -> int:
+    if tiling.blocks:
+        return tiling.parts * tiling.blocks
+    return math.ceil(flat.rows / tiling.rows) if tiling.whole_rows else flat.rows * tiling.parts
 
 
 def _warps(elements: int, warp: int) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..._shapes import accumulate_dtype, broadcast_shape
 from ...ops import Contract, Operator
-from . import interpreting, plan
+from . import interpreting, plan, shared
 from .layout import Layout, Operand, Space, Steps
 
 
@@ -52,11 +52,12 @@ class Launch(NamedTuple):
     tiling: plan.Tiling
     grid: tuple[int, int, int]
     copied_to: torch.Size | None  # the shape that operands with too many strides are copied to first
+    ends: list[shared.End | None]  # of each result, how torch ends its sum, if it does
 
 
 class Plan(NamedTuple):
     results: list[tuple]  # of each as the kernel writes it: size, stride, dtype
-    sums: list[Sequence[int] | None]  # the shape that it is then summed to
+    ends: Sequence[shared.End | None]  # how torch ends its sum, if it does
     event_size: int
     double: bool  # whether arithmetic is in float64
     launch: Launch | None  # None: there are no elements
@@ -73,68 +74,90 @@ def prepare(contract: Contract, slots: Slots, args: tuple) -> Plan:
         shape, samples = torch.Size((samples, *shape)), 0  # one more dimension, along which mean and scale repeat
     event_ndim, needs = given.get("event_ndim", 0), given.get("needs", ())
     wanted = [*[True] * (len(declared) - len(needs)), *needs]
-    shared = [want and _is_shared(r, shape, event_ndim) for r, want in zip(declared, wanted, strict=True)]
-    results = tuple(r.new_empty(shape) if is_shared else r for r, is_shared in zip(declared, shared, strict=True))
-    sums = [r.shape if is_shared else None for r, is_shared in zip(declared, shared, strict=True)]
     double = accumulate_dtype(*shaped) == torch.float64
-    launch = None
+    launch: Launch | None = None
+    ends: Sequence[shared.End | None] = [None] * len(declared)
     if math.prod(shape) > 0:
         operands = _Operands(
             slots=slots,
             args=args,
             shape=shape,
-            batch_ndim=0 if event_ndim == 0 else len(shape) - event_ndim,
+            event_ndim=event_ndim,
             samples=samples,
-            results=tuple(r if want else None for r, want in zip(results, wanted, strict=True)),
+            results=tuple(r if want else None for r, want in zip(declared, wanted, strict=True)),
             double=double,
         )
         launch = operands.lay_out()
-    specs = [(r.size(), r.stride(), r.dtype) for r in results]
-    return Plan(specs, sums, math.prod(shape[len(shape) - event_ndim :]), double, launch, {})
+        ends = launch.ends
+    specs = [_spec(r, end) for r, end in zip(declared, ends, strict=True)]
+    return Plan(specs, ends, math.prod(shape[len(shape) - event_ndim :]), double, launch, {})
 
 
-def _is_shared(result: Tensor, shape: torch.Size, event_ndim: int) -> bool:
-    """Whether it is the gradient of what several rows share, or several elements of one: neither full nor by rows."""
-    by_rows = event_ndim > 0 and math.prod(result.shape[len(shape) - event_ndim :]) == 1
-    return result.shape != shape and not by_rows
+def _spec(result: Tensor, end: shared.End | None) -> tuple:
+    if end is None:
+        return result.size(), result.stride(), result.dtype
+    return (math.prod(end.view),), (1,), result.dtype
 
 
 @dataclass(frozen=True)
 class _Operands:
-    """Of one call, to be laid out. A result that has not the full shape is a sum."""
+    """Of one call, to be laid out. A result that has not the full shape is a sum, of an event or of what is shared."""
 
     slots: Slots
     args: tuple
     shape: torch.Size
-    batch_ndim: int
+    event_ndim: int
     samples: int  # of a backward; 0: no axis for them
     results: tuple[Tensor | None, ...]  # None: not wanted
     double: bool
 
+    @property
+    def batch_ndim(self) -> int:
+        return 0 if self.event_ndim == 0 else len(self.shape) - self.event_ndim
+
     def lay_out(self) -> Launch:
+        cut = self._cut()
         try:
-            return self._lay_out(None)
+            return self._lay_out(cut, None)
         except plan.UnmergeableError:
             results = tuple(r if r is None else r.contiguous() for r in self.results)
             args = contiguous(self.slots, self.shape, self.samples, self.args)
-            return replace(self, args=args, results=results)._lay_out(self.shape)
+            return replace(self, args=args, results=results)._lay_out(cut, self.shape)
 
-    def _lay_out(self, copied_to: torch.Size | None) -> Launch:
-        strides, steps = self._strides()
-        sums = any(r is not None and r.shape != self.shape for r in self.results)
-        flat = plan.flatten(self.shape, self.batch_ndim, list(strides.values()), sums)
+    def _is_shared(self, result: Tensor) -> bool:
+        return shared.is_shared(result.shape, self.shape, self.event_ndim)
+
+    def _cut(self) -> shared.Cut | None:
+        """How rows are cut for what is shared; columns are told apart only where they are walked in their order."""
+        sums = [r for r in self.results if r is not None and r.shape != self.shape]
+        of_shared = [r.shape for r in sums if self._is_shared(r)]
+        if not of_shared:
+            return None
+        cut = shared.cut_for(of_shared, self.shape, self.batch_ndim, len(sums) > len(of_shared))
+        if cut is None or not cut.by_columns:
+            return cut
+        strides, _ = self._strides(cut)
+        return cut if plan.is_in_order(self.shape, cut.rows_ndim, list(strides.values())) else None
+
+    def _lay_out(self, cut: shared.Cut | None, copied_to: torch.Size | None) -> Launch:
+        strides, steps = self._strides(cut)
+        sums = cut is not None or any(r is not None and self._is_sum(r) for r in self.results)
+        flat = plan.flatten(self.shape, self.batch_ndim if cut is None else cut.rows_ndim, list(strides.values()), sums)
         kinds = dict(zip(strides, plan.kinds(flat), strict=True))
+        by_columns = cut is not None and cut.by_columns
         unit = plan.unit_of(flat, list(kinds.values()))
-        shifted = plan.is_shifted(flat, kinds.values(), unit)
-        tiling = plan.tile(flat, sums, shifted, _warp_size())
+        shifted = not by_columns and plan.is_shifted(flat, kinds.values(), unit)
+        tiling = plan.tile_columns(flat, _warp_size()) if by_columns else plan.tile(flat, sums, shifted, _warp_size())
         if self._in_blocks(steps.drawn) and plan.by_fours(flat, kinds["noise"], tiling, shifted):
             kinds["noise"] = ("blocks", ())
         placed, flat_strides = plan.with_places(list(kinds.values()), unit)
         layout = Layout(
-            operands=self._in_order(dict(zip(kinds, placed, strict=True))),
+            operands=self._in_order(dict(zip(kinds, placed, strict=True)), by_columns),
             num_inputs=len(self.slots.inputs),
             sums=sums,
-            in_parts=sums and tiling.parts > 1,
+            in_parts=sums and cut is None and tiling.parts > 1,
+            cut=cut is not None,
+            by_columns=by_columns,
             float=tl.float64 if self.double else tl.float32,
             rows=tiling.rows,
             cols=tiling.cols,
@@ -155,8 +178,21 @@ class _Operands:
             samples=max(self.samples, 1),
             steps=steps,
         )
-        programs = triton.cdiv(flat.rows, tiling.rows) if tiling.whole_rows else flat.rows * tiling.parts
-        return Launch(layout, space, tiling, (programs, 1, 1), copied_to)
+        ends = [None if r is None else self._end(r, cut, flat, tiling) for r in self.results]
+        return Launch(layout, space, tiling, (plan.programs(flat, tiling), 1, 1), copied_to, ends)
+
+    def _is_sum(self, result: Tensor) -> bool:
+        """Of events."""
+        return result.shape != self.shape and not self._is_shared(result)
+
+    def _end(self, result: Tensor, cut: shared.Cut | None, flat: plan.Flat, tiling: plan.Tiling) -> shared.End | None:
+        if self._is_shared(result):
+            if cut is None:
+                return shared.end_of_terms(result.shape, self.shape)
+            return shared.end_of_parts(result.shape, self.shape, cut, tiling.parts)
+        if cut is None or not self._is_sum(result):
+            return None
+        return shared.end_of_sum(result.shape, flat.rows * (tiling.blocks or tiling.parts))
 
     def _in_blocks(self, step: int) -> bool:
         """Whether noise is drawn, and each sample's starts with a block."""
@@ -165,7 +201,7 @@ class _Operands:
     def _given(self, slot: int | None) -> Tensor | None:
         return None if slot is None else self.args[slot]
 
-    def _strides(self) -> tuple[dict[Any, Sequence[int]], Steps]:
+    def _strides(self, cut: shared.Cut | None) -> tuple[dict[Any, Sequence[int]], Steps]:
         """Strides over the full shape of whatever lies in memory, and from one sample to the next."""
         slots, numbered = self.slots, torch.empty(self.shape, device="meta").stride()
         rows = self.shape[: self.batch_ndim] if self.batch_ndim else self.shape
@@ -189,6 +225,8 @@ class _Operands:
         for i, result in enumerate(self.results):
             if result is not None and result.shape == self.shape:
                 strides["output", i] = result.stride()
+            elif result is not None and cut is None and self._is_shared(result):
+                strides["output", i] = numbered
         return strides, Steps(math.prod(self.shape), of_eps, of_grad)
 
     def _of_samples(self, tensor: Tensor | None) -> tuple[int, Sequence[int]]:
@@ -200,14 +238,20 @@ class _Operands:
         strides = tensor.expand((self.samples, *self.shape)).stride()
         return strides[0], strides[1:]
 
-    def _in_order(self, at: dict[Any, Operand]) -> tuple[Operand | None, ...]:
+    def _in_order(self, at: dict[Any, Operand], by_columns: bool) -> tuple[Operand | None, ...]:
         """As rows.Layout has them."""
         slots = self.slots
         absent = [Operand("zero" if i < slots.per_row else "one") for i in range(len(slots.inputs))]
         inputs = [at.get(("input", i), operand) for i, operand in enumerate(absent)]
-        outputs = [None if r is None else at.get(("output", i), Operand("sum")) for i, r in enumerate(self.results)]
+        outputs = [
+            None if r is None else at.get(("output", i), Operand(self._kind_of_sum(r, by_columns)))
+            for i, r in enumerate(self.results)
+        ]
         grad_z = None if slots.grad_z is None else at.get("grad_z", Operand("zero"))
         return (*inputs, *outputs, at.get("weight"), at.get("noise"), grad_z)
+
+    def _kind_of_sum(self, result: Tensor, by_columns: bool) -> str:
+        return "shared" if by_columns and self._is_shared(result) else "sum"
 
     def _reach(self, strides: Collection[Sequence[int]], steps: Steps) -> int:
         """No offset is larger."""

@@ -44,9 +44,12 @@ def _offset(INDEX: tl.constexpr, space, place, L: tl.constexpr):
         return place.row * 0
     else:
         outer_row, inner_row = place.row // space.inner_rows, place.row % space.inner_rows
-        outer_col, inner_col = place.col // space.inner_cols, place.col % space.inner_cols
         of_row = outer_row * space.strides[AT] + inner_row * space.strides[AT + 1]
-        return of_row + outer_col * space.strides[AT + 2] + inner_col * space.strides[AT + 3]
+        if OPERAND.kind == "rows":
+            return of_row
+        else:
+            outer_col, inner_col = place.col // space.inner_cols, place.col % space.inner_cols
+            return of_row + outer_col * space.strides[AT + 2] + inner_col * space.strides[AT + 3]
 
 
 @triton.jit
@@ -64,8 +67,9 @@ def _load(pointer, INDEX: tl.constexpr, space, place, L: tl.constexpr, EDGE: tl.
         return tl.full([1, 1], 1.0, FLOAT)
     elif OPERAND.kind == "scalar":
         return tl.load(pointer + tl.full([1, 1], 0, tl.int32)).to(FLOAT)
-    elif OPERAND.kind == "row":
-        return _read(pointer + place.row, place.row_inside, not L.full_rows).to(FLOAT)
+    elif OPERAND.kind == "row" or OPERAND.kind == "rows":
+        offset = _offset(INDEX, space, place, L)
+        return _read(pointer + offset, place.row_inside, not L.full_rows).to(FLOAT)
     else:
         offset = _offset(INDEX, space, place, L)
         return _read(pointer + offset, place.inside, EDGE or not L.full_rows).to(FLOAT)
@@ -215,7 +219,8 @@ def _tile(
             result = tl.broadcast_to(results[i], [ROWS, COLS])
             if L.operands[WEIGHT] is not None:
                 result = tl.where(weight == 0.0, 0.0, result * weight)
-            if L.operands[L.num_inputs + i].kind == "sum":
+            if L.operands[L.num_inputs + i].kind == "sum" or L.operands[L.num_inputs + i].kind == "shared":
+                result = _averaged(result, c) if L.cut else result
                 terms = terms + (tl.where(place.inside, result, 0.0) if MASKED else result,)
             else:
                 pointer = memory.outputs[i] + _offset(L.num_inputs + i, space, place, L)
@@ -233,8 +238,19 @@ def _store_sums(outputs, terms, c, index, inside, L: tl.constexpr):
         if L.operands[L.num_inputs + i] is not None:
             if L.operands[L.num_inputs + i].kind == "sum":
                 total = tl.sum(terms[0], 1)
-                tl.store(outputs[i] + index, total if L.in_parts else _averaged(total, c), inside)
+                tl.store(outputs[i] + index, total if L.in_parts or L.cut else _averaged(total, c), inside)
                 terms = terms[1:]
+            elif L.operands[L.num_inputs + i].kind == "shared":
+                terms = terms[1:]
+
+
+@triton.jit
+def _store_shared(outputs, totals, index, inside, L: tl.constexpr):
+    for i in tl.static_range(len(outputs)):
+        if L.operands[L.num_inputs + i] is not None:
+            if L.operands[L.num_inputs + i].kind == "shared":
+                tl.store(outputs[i] + index, tl.sum(totals[0], 0), inside)
+                totals = totals[2:]
 
 
 @triton.jit
@@ -242,6 +258,21 @@ def _add(totals, terms):
     result = ()
     for i in tl.static_range(len(totals)):
         result = result + (totals[i] + terms[i],)
+    return result
+
+
+@triton.jit
+def _add_shared(totals, terms, L: tl.constexpr):
+    """Of each that is shared the total, and what it has lost."""
+    result = ()
+    for i in tl.static_range(len(L.operands) - L.num_inputs - 3):
+        if L.operands[L.num_inputs + i] is not None:
+            if L.operands[L.num_inputs + i].kind == "shared":
+                result = result + _add_compensated(terms[0], totals[0], totals[1])
+                totals = totals[2:]
+                terms = terms[1:]
+            elif L.operands[L.num_inputs + i].kind == "sum":
+                terms = terms[1:]
     return result
 
 
@@ -260,6 +291,39 @@ def _nothing(L: tl.constexpr):
 
 
 @triton.jit
+def _nothing_shared(L: tl.constexpr):
+    """Two zeros for each that is shared, as `_add_shared` takes them."""
+    ROWS: tl.constexpr = L.rows
+    COLS: tl.constexpr = L.cols
+    FLOAT: tl.constexpr = L.float
+    totals = ()
+    for i in tl.static_range(len(L.operands) - L.num_inputs - 3):
+        if L.operands[L.num_inputs + i] is not None:
+            if L.operands[L.num_inputs + i].kind == "shared":
+                totals = totals + (tl.zeros([ROWS, COLS], FLOAT), tl.zeros([ROWS, COLS], FLOAT))
+    return totals
+
+
+@triton.jit
+def _walk_columns(memory, space, c, parts, span, VALUE: tl.constexpr, GRADIENT: tl.constexpr, L: tl.constexpr):
+    """A part of the rows, in a block of columns: what the rows share is added up over them."""
+    ROWS: tl.constexpr = L.rows
+    COLS: tl.constexpr = L.cols
+    part, block = tl.program_id(0) % parts, tl.program_id(0) // parts
+    cols = space.cols * L.unit
+    if L.wide:
+        part = part.to(tl.int64)
+    totals = _nothing_shared(L)
+    for first in range(part * span, tl.minimum(part * span + span, space.rows), ROWS):
+        rows = first + tl.arange(0, ROWS)
+        terms = _tile(memory, space, c, rows[:, None], block * COLS, VALUE, GRADIENT, L, not L.full_cols)
+        _store_sums(memory.outputs, terms, c, rows * tl.cdiv(cols, COLS) + block, rows < space.rows, L)
+        totals = _add_shared(totals, terms, L)
+    col = block * COLS + tl.arange(0, COLS)
+    _store_shared(memory.outputs, totals, part * cols + col, col < cols, L)
+
+
+@triton.jit
 def walk(memory, space, c, parts, span, VALUE: tl.constexpr, GRADIENT: tl.constexpr, L: tl.constexpr):
     """VALUE or GRADIENT is what is computed, or both. They stand alone: of a function within a tuple Triton's cache on
     disk does not know the source."""
@@ -267,7 +331,9 @@ def walk(memory, space, c, parts, span, VALUE: tl.constexpr, GRADIENT: tl.conste
     COLS: tl.constexpr = L.cols
     program = tl.program_id(0)
     space = space  # Triton 3.6 loses what is constant in a tuple within a tuple; what has a name is not constant
-    if L.whole_rows:
+    if L.by_columns:
+        _walk_columns(memory, space, c, parts, span, VALUE, GRADIENT, L)
+    elif L.whole_rows:
         rows = program * ROWS + tl.arange(0, ROWS)
         row = rows[:, None].to(tl.int64) if L.wide else rows[:, None]
         terms = _tile(memory, space, c, row, 0, VALUE, GRADIENT, L, not L.full_cols)
