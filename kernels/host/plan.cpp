@@ -169,7 +169,7 @@ Tensor Plan::output_shared(Tensor sums) {
     add_output(sums, false);
     job.output[job.outputs - 1].shared = true;
   } else {
-    left_.push_back({add_output(empty(shape_, accumulate_dtype(), device_), false), sums});
+    left_.push_back({sums, add_output(empty(shape_, accumulate_dtype(), device_), false)});
   }
   return sums;
 }
@@ -272,7 +272,7 @@ void Plan::run() {
   merge(order);
   classify(job);
   compute(job);
-  for (Terms& left : left_) sum_to(left.sums, left.terms);
+  for (auto& [sums, terms] : left_) sum_to(sums, terms);
 }
 
 }  // namespace fastvae

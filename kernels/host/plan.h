@@ -1,6 +1,8 @@
 // From tensors to a Job: broadcasting, merging of dimensions, what lies in place.
 #pragma once
 
+#include <utility>
+
 #include "job.h"
 #include "tensors.h"
 
@@ -16,7 +18,7 @@ void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, 
 void classify(Job& job);
 
 // Collects operands over one broadcast shape, then runs a formula over them.
-class Plan {
+class __attribute__((visibility("hidden"))) Plan {  // as Tensor is
  public:
   // Rows are the leading dimensions, events the last `event_ndim`; an elementwise plan sums nothing.
   // The shape is that of the operands broadcast; a value has an axis of `num_samples` in front where that is not 0.
@@ -46,10 +48,7 @@ class Plan {
   int64_t event_ndim_, num_samples_;
   torch::headeronly::ScalarType first_dtype_;
   Device device_;
-  struct Terms {
-    Tensor terms, sums;
-  };
-  std::vector<Terms> left_;  // for torch to add up
+  std::vector<std::pair<Tensor, Tensor>> left_;  // sums, and their terms for torch to add up
 
   Operand operand(const Tensor& tensor, int64_t skip_leading = 0, int64_t event_ndim = 0) const;
   torch::headeronly::ScalarType accumulate_dtype() const;
