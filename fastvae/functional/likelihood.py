@@ -26,11 +26,13 @@ from ._arguments import (
     scale_arguments,
 )
 from ._documents import documented
+from ._one_node import one_node
 from ._weights import may_need_grad, summed
 
 __all__ = ["bernoulli_log_prob", "gaussian_log_prob"]
 
 
+@one_node()
 @documented
 def bernoulli_log_prob(
     x: Tensor,
@@ -61,6 +63,7 @@ def bernoulli_log_prob(
     return _log_prob(BERNOULLI_LOG_PROB, (x, logits), event_ndim, reduction, mask, weight, x_scale)
 
 
+@one_node()
 @documented
 def gaussian_log_prob(
     x: Tensor,

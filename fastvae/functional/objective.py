@@ -20,6 +20,7 @@ from ._arguments import (
     operands_shape,
 )
 from ._documents import documented
+from ._one_node import one_node
 
 __all__ = ["ElboTerms", "elbo"]
 
@@ -38,6 +39,7 @@ pytree._register_namedtuple(ElboTerms, serialized_type_name="fastvae.ElboTerms")
 torch.serialization.add_safe_globals([ElboTerms])
 
 
+@one_node(results=4, as_result=ElboTerms._make)
 @documented
 def elbo(log_px: Tensor, kl: Tensor, beta: float | Tensor = 1.0, *, reduction: Reduction = "mean") -> ElboTerms:
     """loss = -(log_px - beta * kl) beside elbo = log_px - kl and its parts, in nats.

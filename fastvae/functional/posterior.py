@@ -26,11 +26,13 @@ from ._arguments import (
 )
 from ._documents import documented
 from ._free_bits import elementwise, floored, level_of
+from ._one_node import one_node
 from ._weights import may_need_grad, summed
 
 __all__ = ["kl_normal", "kl_standard_normal", "rsample", "rsample_kl"]
 
 
+@one_node()
 @documented
 def rsample(
     mean: Tensor,
@@ -68,6 +70,7 @@ def rsample(
     return _rsample(mean, log_var, _seed(mean, seed, generator, eps), eps, count, scale)
 
 
+@one_node()
 @documented
 def kl_standard_normal(
     mean: Tensor,
@@ -105,6 +108,7 @@ def kl_standard_normal(
     return _kl(KL_STANDARD_NORMAL, (mean, log_var), weight, event_ndim, free_bits, free_bits_over, scale)
 
 
+@one_node()
 @documented
 def kl_normal(
     mean_q: Tensor,
@@ -150,6 +154,7 @@ def kl_normal(
     return _kl(KL_NORMAL, operands, weight, event_ndim, free_bits, free_bits_over, scale)
 
 
+@one_node(results=2)
 @documented
 def rsample_kl(
     mean: Tensor,

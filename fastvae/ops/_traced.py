@@ -47,6 +47,11 @@ def choose_by(chooser: Chooser, state: str) -> None:
     _choose, _revision = chooser, f"{_sources()}:{state}"
 
 
+def node_revision() -> str:
+    """For every node that runs code of this package while it is traced."""
+    return _revision
+
+
 @functools.cache
 def _sources() -> str:
     """A hash of the code that a node runs while it is traced."""
@@ -55,6 +60,7 @@ def _sources() -> str:
         [
             package / "_shapes.py",
             *package.glob("formulas/*.py"),
+            *package.glob("functional/*.py"),
             *package.glob("ops/*.py"),
             *package.glob("backends/*.py"),
         ]
