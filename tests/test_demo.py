@@ -8,8 +8,9 @@ import math
 import pytest
 import torch
 
-from fastvae.demo import evaluate, run
+from fastvae.demo import evaluate, report, run
 from fastvae.demo.settings import Settings
+from fastvae.demo.steps import StepTime
 from fastvae.demo.ways import WAYS, fused
 from fastvae.files import whole_file
 from fastvae.models import MLPVAE
@@ -57,6 +58,15 @@ def test_a_way_that_diverges_is_named(tmp_path, capsys, monkeypatch):
     results = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
     assert results["agreement"]["deviating"] == ["diverging"]
     assert results["results"][1]["test"]["elbo"] is None
+
+
+@pytest.mark.parametrize(("fused", "said"), [(1.02, "fastvae, eager is 2.0 % behind"), (0.98, "")])
+def test_a_way_that_is_behind_is_named(fused, said):
+    test = evaluate.Estimate(0.0, 0.0)
+    steps = {"naive, eager": 1.0, "fastvae, eager": fused}
+    results = [report.Result(name, StepTime(step, 0.1), test, 128) for name, step in steps.items()]
+    assert report.limit(results).startswith(said)
+    assert bool(report.limit(results)) is bool(said)
 
 
 def test_nan_deviates():

@@ -60,6 +60,24 @@ def _row(result: Result, baseline: Result) -> tuple[str, ...]:
     )
 
 
+LIMIT = (
+    "{ways}: the ELBO of so small an image is a few microseconds of arithmetic, the rest are calls, which no kernel "
+    "shortens. `fastvae bench --suite full` measures larger ones."
+)
+
+
+def limit(results: Sequence[Result]) -> str:
+    """Where a step of fastvae's is not ahead of the naive one in its mode, and why; empty where all are."""
+    times = {result.name: result.time.step for result in results}
+    behind = []
+    for name, step in times.items():
+        way, _, mode = name.partition(", ")
+        rival = times.get(f"naive, {mode}", math.inf)
+        if way == "fastvae" and step > rival:
+            behind.append(f"{name} is {100 * (step / rival - 1):.1f} % behind")
+    return LIMIT.format(ways=", ".join(behind)) if behind else ""
+
+
 def verdict(agreement: Agreement, noise_runs: int) -> str:
     noise = (
         f"{noise_runs} further runs of the naive way, other noise alone: "

@@ -135,14 +135,14 @@ def _bar(description: str, total: int, unit: str) -> tqdm:
 
 def _write_report(results: Sequence[report.Result], agreed: Agreement, settings: Settings) -> list[str]:
     machine = describe()
-    text = "\n\n".join(
-        [
-            report.table(results),
-            report.EXPLANATION.format(batch=settings.batch_size, epochs=settings.epochs),
-            report.verdict(agreed, settings.noise_runs),
-            ", ".join(f"{name} {value}" for name, value in machine.items()) + ".",
-        ]
-    )
+    parts = [
+        report.table(results),
+        report.EXPLANATION.format(batch=settings.batch_size, epochs=settings.epochs),
+        report.limit(results),
+        report.verdict(agreed, settings.noise_runs),
+        ", ".join(f"{name} {value}" for name, value in machine.items()) + ".",
+    ]
+    text = "\n\n".join(part for part in parts if part)
     print(f"\n{text}\n")
     data = {
         "machine": machine,

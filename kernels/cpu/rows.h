@@ -67,8 +67,9 @@ class Walker {
     compute(tile);
     for (int k = 0; k < job_.outputs; ++k) {
       if (!is_summed(job_.output[k])) continue;
-      for (int64_t r = 0, rows; r < tile.rows; r += rows) {
-        rows = minimum(job_.rows_per_sum - (tile.row + r) % job_.rows_per_sum, tile.rows - r);
+      int64_t left = job_.rows_per_sum - tile.row % job_.rows_per_sum;  // of the sum that the tile begins in
+      for (int64_t r = 0, rows; r < tile.rows; r += rows, left = job_.rows_per_sum) {
+        rows = minimum(left, tile.rows - r);
         store_part(k, tile.row + r, 0, sum(results_[k] + r * tile.cols, rows * tile.cols));
       }
     }

@@ -224,7 +224,8 @@ void Plan::merge(const std::vector<int>& order) {
   int batch_groups = 0;
   for (int i = 0; i < int(order.size()); ++i) {
     int d = order[i];
-    bool is_row = i<job.batch_ndim, merges = int(groups.size())>(is_row ? 0 : batch_groups);
+    bool is_row = i < job.batch_ndim;
+    bool merges = int(groups.size()) > (is_row ? 0 : batch_groups);
     if (merges) {
       int outer = groups.back().back();
       for_operands(job, [&](Operand& o) { merges = merges && o.strides[outer] == o.strides[d] * job.sizes[d]; });

@@ -70,7 +70,7 @@ def rsample_kl_gradient(c, grad_kl, mean, scale, grad, grad_eps):
     of_kl = kl_standard_normal_gradient(c, grad_kl, mean, scale)
     # Of two infinities the KL's is the larger: it goes as a variance does, the sample's as a standard deviation.
     larger = (tl.abs(of_kl[1]) == float("inf")) & (of_z[1] == of_z[1])
-    return of_z[0] + of_kl[0], of_kl[1] + tl.where(larger, 0.0, of_z[1])
+    return of_z[0] + of_kl[0], tl.where(larger, of_kl[1], of_z[1] + of_kl[1])
 
 
 @triton.jit
