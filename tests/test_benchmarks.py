@@ -272,7 +272,10 @@ def test_variants_of_a_gpu_are_registered():
     assert not variants("rsample_kl", "cuda")["distributions"].capturable  # its checks stop for the host
     backward = Case("rsample_kl", (6, 50), "fp32", "backward")
     assert not {"reduce-overhead", "max-autotune"} & set(experiments.operator_names(backward, "full", "cuda"))
-    assert set(variants("rsample_kl", "cpu")) <= {"native", "eager", "compiled", "distributions"}
+    known = {"native", "eager", "compiled", "distributions", "formula, compiled", "kernel, compiled"}
+    assert set(variants("rsample_kl", "cpu")) <= known
+    assert known - {"native"} <= set(experiments.operator_names(replace(backward, kind="scaling"), "full", "cpu"))
+    assert not {"formula, compiled", "kernel, compiled"} & set(experiments.operator_names(backward, "full", "cpu"))
 
 
 def benchmarks(*arguments):

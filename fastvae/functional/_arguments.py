@@ -224,8 +224,8 @@ def _check_seed(seed: object) -> None:
 
 
 def is_number(value: object) -> TypeIs[float]:
-    """Also NumPy's."""
-    return isinstance(value, (int, float, numbers.Real))
+    """Also NumPy's. A tensor is asked for first: abstract classes are slow to say no."""
+    return not is_tensor(value) and isinstance(value, (int, float, numbers.Real))
 
 
 def number(name: str, value: object) -> float:

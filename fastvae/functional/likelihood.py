@@ -20,7 +20,6 @@ from ._arguments import (
     element_weight,
     event_dims,
     is_number,
-    is_tensor,
     number,
     operands_shape,
     scale_arguments,
@@ -104,14 +103,15 @@ def gaussian_log_prob(
         keywords = (normalized, x_scale, scale_as, clamp, event_ndim, reduction, mask, weight)
         log_prob = _optimal_log_prob(x, mean, log_var, *keywords)
         return log_prob if reduction == "none" else _factor(log_prob.shape, reduction) * _total(log_prob)
-    if not is_tensor(log_var) and is_number(log_var):
+    if is_number(log_var):
         shape = operands_shape(("x", "mean"), x, mean)
-        log_var = mean.new_full((), float(log_var), dtype=accumulate_dtype(x, mean))
     else:
         shape = operands_shape(("x", "mean", "log_var"), x, mean, log_var)
     scale = scale_arguments(scale_as, scale_eps, clamp)
     constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), normalized, *scale)
     event_ndim, weight = _checked(shape, (x, mean), event_ndim, reduction, mask, weight)
+    if is_number(log_var):
+        log_var = mean.new_full((), float(log_var), dtype=accumulate_dtype(x, mean))
     return _reduced(GAUSSIAN_LOG_PROB, (x, mean, log_var), weight, event_ndim, constants, shape, reduction)
 
 
