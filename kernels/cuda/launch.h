@@ -16,7 +16,7 @@ template <class D, class A>
 constexpr int resident_blocks() {
   constexpr int operands = D::inputs + D::outputs;
   if (operands > 8 || (D::sampled == 2 && operands > 6 && A::width == 8)) return 3;
-  if (kScattered<A> || D::sampled == 2 || (operands > 6 && A::width == 8)) return 4;
+  if (kScattered<A> || D::sampled == 2 || (operands + 2 * D::sampled > 6 && A::width == 8)) return 4;
   return operands > 4 || (D::sampled == 1 && A::width == 8) ? 5 : 6;
 }
 
