@@ -26,9 +26,9 @@ class Largest(NamedTuple):
     row_wise: float  # of those that a kernel computes together with their gradients
 
 
-# By type of device. Of the CPU, where the two are equal: `python -m benchmarks -k compiled`. Of a GPU by counting
-# launches and bytes, not measured: what has no noise is fused into one launch, and reads no more than a kernel does;
-# with noise it takes a launch and a tensor more.
+# By type of device. Of the CPU, near where the two are equal: `python -m benchmarks --suite full -k scaling`. Of a GPU
+# by counting launches and bytes, not measured: what has no noise is fused into one launch, and reads no more than a
+# kernel does; with noise it takes a launch and a tensor more.
 LARGEST_FORMULA = {
     "cpu": Largest(sample=2**15, plain=math.inf, row_wise=2**15),
     "cuda": Largest(sample=-1, plain=math.inf, row_wise=math.inf),
