@@ -30,7 +30,7 @@ class Largest(NamedTuple):
 # by counting launches and bytes, not measured: what has no noise is fused into one launch, and reads no more than a
 # kernel does; with noise it takes a launch and a tensor more.
 LARGEST_FORMULA = {
-    "cpu": Largest(sample=2**15, plain=math.inf, row_wise=2**15),
+    "cpu": Largest(sample=2**15, plain=2**15, row_wise=2**15),
     "cuda": Largest(sample=-1, plain=math.inf, row_wise=math.inf),
 }
 
