@@ -31,8 +31,7 @@ _LOG_VAR: tuple[ScaleName, float, float, float] = ("log_var", 0.0, *_NO_CLAMP)
 def operands_shape(names: tuple[str, ...], *operands: Tensor) -> torch.Size:
     """Broadcast shape of operands on one device; one named x may be bool or uint8, the others are floating."""
     first = operands[0]
-    # Said without a look at a table, which is a guard of every compiled graph: the four of FLOATING.
-    if isinstance(first, Tensor) and first.is_floating_point() and first.itemsize > 1 and first.layout is _STRIDED:
+    if isinstance(first, Tensor) and first.dtype in FLOATING and first.layout is _STRIDED:
         shape, dtype, device = first.shape, first.dtype, first.device
         for other in operands:
             if other is not first and (
@@ -256,5 +255,5 @@ def _dtype_names(dtypes: frozenset[torch.dtype]) -> str:
 
 
 def check_reduction(reduction: Reduction) -> None:
-    if reduction != "none" and reduction != "mean" and reduction not in _REDUCTIONS:
+    if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction must be one of {_quoted(_REDUCTIONS)}, got {reduction!r}")

@@ -38,7 +38,7 @@ def one_node(results: int = 1, as_result: Callable[[Any], Any] | None = None) ->
     def decorate(function: Function) -> Function:
         name, parameters = function.__name__, inspect.signature(function).parameters.values()
         operands = [p.name for p in parameters if p.default is p.empty]
-        keywords = {p.name: p for p in parameters if p.annotation in TYPES and p.name not in {*operands, *_VARYING}}
+        keywords = {p.name: p for p in parameters if p.annotation in TYPES and p.name not in _VARYING}
         _declare(function, operands, list(keywords.values()), results)
         node, count = getattr(torch.ops.fastvae, name).whole, len(operands)
         in_schema = frozenset(keywords)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
-from .._shapes import accumulate_dtype, broadcast_shape, sum_to_operand
+from .._shapes import broadcast_shape, sum_to_operand
 from ._contract import Contract
 from ._one_pass import RESCALE
 from ._operator import Operator
@@ -155,10 +155,8 @@ def _noise(operator: Operator, elements: Elements, parts: dict[str, Any]) -> dic
     """A seed's stream numbers all elements: every process makes it, and keeps its part."""
     if parts.get("seed") is None or all(d is None for d in elements.sharded):
         return {}
-    num_samples = parts.get("num_samples", 0)
-    zero = parts[operator.operands[0]].new_zeros((), dtype=accumulate_dtype(*operator.shaped(parts)))
-    eps = stream(parts["seed"], zero, elements.shape, num_samples)
-    for dim, part in enumerate(elements.part(), int(num_samples > 0)):
+    eps = stream(operator, parts, elements.shape)
+    for dim, part in enumerate(elements.part(), eps.dim() - len(elements.shape)):
         eps = eps.narrow(dim, part.start, part.stop - part.start)
     return {"seed": None, "eps": eps}
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .._shapes import accumulate_dtype
+
+if TYPE_CHECKING:
+    from ._operator import Operator
+
 _STANDARD = ("log_var", 0.0, -1.0, 1.0)  # how a log-variance of 0 is read; finite, as exports want it
 
 
-def stream(seed: Tensor, zero: Tensor, shape: Sequence[int], num_samples: int | torch.SymInt) -> Tensor:
-    """[num_samples, *shape], made by a kernel; `zero` is 0-d, and says dtype and device."""
-    zeros = zero.expand(shape)
-    eps: Tensor = torch.ops.fastvae.rsample.default(zeros, zeros, seed, None, num_samples, *_STANDARD)
+def stream(operator: Operator, given: dict[str, Any], shape: Sequence[int]) -> Tensor:
+    """Of the seed that an operator is `given`, for operands of this shape; made by a kernel, in its arithmetic."""
+    dtype = accumulate_dtype(*operator.shaped(given))
+    zeros = given[operator.operands[0]].new_zeros((), dtype=dtype).expand(shape)
+    count = given.get("num_samples", 0)
+    eps: Tensor = torch.ops.fastvae.rsample.default(zeros, zeros, given["seed"], None, count, *_STANDARD)
     return eps

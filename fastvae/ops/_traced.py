@@ -113,8 +113,7 @@ def traced(operator: Operator, kernels: type[Function], formulas: type[Function]
 def _with_noise(operator: Operator, given: dict[str, Any], shape: torch.Size) -> tuple[Any, ...]:
     """The noise of a seed made by a kernel: no compiler has a generator as fast."""
     if operator.samples and given["eps"] is None:
-        zero = given[operator.operands[0]].new_zeros((), dtype=accumulate_dtype(*operator.shaped(given)))
-        given |= {"seed": None, "eps": stream(given["seed"], zero, shape, given.get("num_samples", 0))}
+        given |= {"seed": None, "eps": stream(operator, given, shape)}
     return tuple(given.values())
 
 
