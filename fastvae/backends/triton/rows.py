@@ -277,30 +277,17 @@ def _add_shared(totals, terms, L: tl.constexpr):
 
 
 @triton.jit
-def _nothing(L: tl.constexpr):
-    """A zero for each sum."""
+def _nothing(L: tl.constexpr, KIND: tl.constexpr, EACH: tl.constexpr):
+    """Zeros, so many for each result of a kind."""
     ROWS: tl.constexpr = L.rows
     COLS: tl.constexpr = L.cols
     FLOAT: tl.constexpr = L.float
     totals = ()
     for i in tl.static_range(len(L.operands) - L.num_inputs - 3):
         if L.operands[L.num_inputs + i] is not None:
-            if L.operands[L.num_inputs + i].kind == "sum":
-                totals = totals + (tl.zeros([ROWS, COLS], FLOAT),)
-    return totals
-
-
-@triton.jit
-def _nothing_shared(L: tl.constexpr):
-    """Two zeros for each that is shared, as `_add_shared` takes them."""
-    ROWS: tl.constexpr = L.rows
-    COLS: tl.constexpr = L.cols
-    FLOAT: tl.constexpr = L.float
-    totals = ()
-    for i in tl.static_range(len(L.operands) - L.num_inputs - 3):
-        if L.operands[L.num_inputs + i] is not None:
-            if L.operands[L.num_inputs + i].kind == "shared":
-                totals = totals + (tl.zeros([ROWS, COLS], FLOAT), tl.zeros([ROWS, COLS], FLOAT))
+            if L.operands[L.num_inputs + i].kind == KIND:
+                for _ in tl.static_range(EACH):
+                    totals = totals + (tl.zeros([ROWS, COLS], FLOAT),)
     return totals
 
 
@@ -313,7 +300,7 @@ def _walk_columns(memory, space, c, parts, span, VALUE: tl.constexpr, GRADIENT: 
     cols = space.cols * L.unit
     if L.wide:
         part = part.to(tl.int64)
-    totals = _nothing_shared(L)
+    totals = _nothing(L, "shared", 2)  # of each the total, and what it has lost
     for first in range(part * span, tl.minimum(part * span + span, space.rows), ROWS):
         rows = first + tl.arange(0, ROWS)
         terms = _tile(memory, space, c, rows[:, None], block * COLS, VALUE, GRADIENT, L, not L.full_cols)
@@ -347,7 +334,7 @@ def walk(memory, space, c, parts, span, VALUE: tl.constexpr, GRADIENT: tl.conste
         cols = space.cols * L.unit
         shift = tl.sum(row * cols % ALIGNED) if L.shifted else 0
         end = cols + shift
-        totals = _nothing(L)
+        totals = _nothing(L, "sum", 1)
         for start in range(part * span, tl.minimum(part * span + span, end), COLS):
             if L.full_cols:
                 totals = _add(totals, _tile(memory, space, c, row, start, VALUE, GRADIENT, L, False))
