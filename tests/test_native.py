@@ -15,6 +15,7 @@ from fastvae.backends import native
 from fastvae.ops import OPERATORS, Likelihood
 from fastvae.ops._contract import parse
 from fastvae.ops._operator import SCALE_AS
+from fastvae.ops.noise import NORMALS
 
 TABLES = Path(__file__).parents[1] / "kernels" / "tables"
 
@@ -73,3 +74,13 @@ def test_a_gradient_has_the_same_bits_whichever_others_are_wanted(name, dtype, w
                 wanted = [True] * (len(results) - count) + list(needs)
                 for need, result, full in zip(wanted, results, everything, strict=True):
                     assert torch.equal(result, full) if need else result.numel() == 0
+
+
+@needs_native
+def test_the_stream_is_checked_before_it_is_made():
+    seed = torch.zeros((), dtype=torch.int64)
+    with backends.use("native"):
+        with pytest.raises(RuntimeError, match="seed is one int64 element"):
+            NORMALS.call(seed.expand(2), 4)
+        with pytest.raises(RuntimeError, match="count must not be negative, got -1"):
+            NORMALS.call(seed, -1)

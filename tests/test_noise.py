@@ -11,7 +11,7 @@ from scipy import stats
 
 import fastvae
 from fastvae import backends
-from fastvae.ops.noise import philox
+from fastvae.ops.noise import NORMALS, philox
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -92,6 +92,14 @@ def test_normals_are_what_the_definition_says(seed):
     z = noise((4003,), seed).double()
     # Half an ulp of float32 at 4..8 is 2.4e-7.
     assert (z - exact_normals(seed, 4003)).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 1023, 1025, pytest.param(100_001, marks=pytest.mark.not_interpreted)])
+def test_the_stream_as_a_tensor_is_what_an_operator_draws(count):
+    seed = torch.tensor(-(2**40))
+    found = NORMALS.call(seed, count)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, noise((count,), seed))
 
 
 def test_blocks_beyond_32_bits_are_numbered_in_64(backend):

@@ -56,6 +56,10 @@ def test_opcheck_of_philox():
     torch.library.opcheck(CONTRACTS["philox"].call, (torch.randint(0, 2**32, (3, 4)), torch.randint(0, 2**32, (2,))))
 
 
+def test_opcheck_of_normals():
+    torch.library.opcheck(CONTRACTS["normals"].call, (torch.tensor(5), 7))
+
+
 def test_inputs_are_not_written(case):
     operator, arguments = case
     tensors = [a for a in arguments if isinstance(a, torch.Tensor)]

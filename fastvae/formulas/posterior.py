@@ -1,18 +1,26 @@
 """q(z|x): samples and KL divergences, element by element, and their gradients.
 
 A gradient takes those of the results that are summed, the operands, and where it samples the sums over the samples of
-the sample's gradient and of that times the noise. `t` is a log-variance (or a difference of two), `u` a standardised
-residual.
+the sample's gradient and of that times the noise. `u` is a standardised residual.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .scale import Scale, read_scale, standardized
+
+
+class Ratio(NamedTuple):
+    """Of two variances."""
+
+    minus_1: Tensor
+    minus_1_minus_log: Tensor
 
 
 def rsample(mean, scale, eps, **scale_as):
@@ -26,31 +34,31 @@ def rsample_gradient(mean, scale, grad, grad_eps, **scale_as):
 
 def kl_standard_normal(mean, scale, *, free_bits, **scale_as):
     """KL(N(mean, std^2) || N(0, 1)) = (mean^2 + std^2 - 1 - log std^2) / 2 (Kingma & Welling 2014, appendix B)."""
-    return _floored(_kl(mean, *_log_ratio(read_scale(scale, **scale_as))), free_bits)
+    return _floored(_kl(mean, _ratio(read_scale(scale, **scale_as))), free_bits)
 
 
 def kl_standard_normal_gradient(grad, mean, scale, *, free_bits, **scale_as):
     s = read_scale(scale, **scale_as)
-    t, var_minus_1 = _log_ratio(s)
-    grad = _above_floor(grad, _kl(mean, t, var_minus_1), free_bits)
-    return _scaled(grad, mean), _scaled(grad, _kl_slope(s, var_minus_1))
+    var = _ratio(s)
+    grad = _above_floor(grad, _kl(mean, var), free_bits)
+    return _scaled(grad, mean), _scaled(grad, _kl_slope(s, var))
 
 
 def kl_normal(mean_q, scale_q, mean_p, scale_p, *, free_bits, **scale_as):
     """KL(N(mean_q, std_q^2) || N(mean_p, std_p^2)) = (((mean_q - mean_p) / std_p)^2 + e^t - 1 - t) / 2,
     t = log(std_q^2 / std_p^2)."""
     q, p = read_scale(scale_q, **scale_as), read_scale(scale_p, **scale_as)
-    return _floored(_kl(standardized(mean_q - mean_p, p.std), *_log_ratio(q, p)), free_bits)
+    return _floored(_kl(standardized(mean_q - mean_p, p.std), _ratio(q, p)), free_bits)
 
 
 def kl_normal_gradient(grad, mean_q, scale_q, mean_p, scale_p, *, free_bits, **scale_as):
     q, p = read_scale(scale_q, **scale_as), read_scale(scale_p, **scale_as)
     u = standardized(mean_q - mean_p, p.std)
-    t, ratio_minus_1 = _log_ratio(q, p)
-    grad = _above_floor(grad, _kl(u, t, ratio_minus_1), free_bits)
+    ratio = _ratio(q, p)
+    grad = _above_floor(grad, _kl(u, ratio), free_bits)
     grad_mean = _scaled(grad, standardized(u, p.std))
-    grad_scale_q = _scaled(grad, _kl_slope(q, ratio_minus_1, p))
-    grad_scale_p = _scaled(grad, -(u * u + ratio_minus_1) * p.d_log_std)
+    grad_scale_q = _scaled(grad, _kl_slope(q, ratio, p))
+    grad_scale_p = _scaled(grad, -(u * u + ratio.minus_1) * p.d_log_std)
     return grad_mean, grad_scale_q, -grad_mean, grad_scale_p
 
 
@@ -72,9 +80,9 @@ def _scaled(factor: Tensor, x: Tensor) -> Tensor:
     return factor * torch.where((factor == 0) & (x.abs() == math.inf), 0.0, x)
 
 
-def _kl_slope(q: Scale, ratio_minus_1: Tensor, p: Scale | None = None) -> Tensor:
+def _kl_slope(q: Scale, ratio: Ratio, p: Scale | None = None) -> Tensor:
     """d ((ratio - 1 - log ratio) / 2) / d parameter of q, ratio = std_q^2 / std_p^2; without p, std_p = 1."""
-    slope = ratio_minus_1 * q.d_log_std
+    slope = ratio.minus_1 * q.d_log_std
     if q.logarithmic:
         return slope
     # Detached: the derivative of an infinite slope would be NaN, also where it is not taken.
@@ -82,31 +90,38 @@ def _kl_slope(q: Scale, ratio_minus_1: Tensor, p: Scale | None = None) -> Tensor
     return torch.where(q.std == math.inf, at_infinity, slope)
 
 
-def _kl(u: Tensor, t: Tensor, expm1: Tensor) -> Tensor:
-    """(u^2 + e^t - 1 - t) / 2, the difference by series near t = 0, where it cancels."""
+def _kl(u: Tensor, ratio: Ratio) -> Tensor:
+    """(u^2 + ratio - 1 - log ratio) / 2."""
+    return (u * u + ratio.minus_1_minus_log) / 2
+
+
+def _ratio(q: Scale, p: Scale | None = None) -> Ratio:
+    """std_q^2 / std_p^2 from r = std_q / std_p = e^h; without p, std_p = 1. Where differences cancel, by series in h."""
+    if p is None:
+        h, r = q.log_std, q.std
+    elif q.logarithmic:
+        h = q.log_std - p.log_std
+        r = h.exp()
+    else:  # logarithms of nearly equal numbers cancel, their ratio does not
+        r = q.std / p.std
+        h = r.log()
+    near, small = h.abs() < 0.5, h.clamp(-0.5, 0.5)
+    series = _series(small)
     # An infinite ratio outgrows its logarithm; that of a finite one is below 1e4.
-    beyond = expm1 - t.clamp(max=1e4)
-    return (u * u + torch.where(t.abs() < 0.5, _series(t.clamp(-0.5, 0.5)), beyond)) / 2
+    r_minus_1 = torch.where(near, series + small, r - 1)
+    rest = torch.where(near, series, r - 1 - h.clamp(max=1e4))
+    return Ratio(r_minus_1 * (r + 1), r_minus_1 * r_minus_1 + 2 * rest)
 
 
-def _series(t: Tensor) -> Tensor:
-    """e^t - 1 - t = t^2 / 2! + t^3 / 3! + ...; to the last digit for abs(t) <= 1/2."""
-    last = 16 if t.dtype == torch.float64 else 9
-    total = torch.full_like(t, 1 / math.factorial(last))
-    for n in range(last - 1, 1, -1):
-        total = total * t + 1 / math.factorial(n)
-    return t * t * total
-
-
-def _log_ratio(q: Scale, p: Scale | None = None) -> tuple[Tensor, Tensor]:
-    """t = log(std_q^2 / std_p^2) and e^t - 1; without p, std_p = 1."""
-    if q.logarithmic:
-        t = 2 * (q.log_std if p is None else q.log_std - p.log_std)
-        return t, t.expm1()
-    # Logarithms of nearly equal numbers cancel, their ratio does not.
-    ratio = q.std if p is None else q.std / p.std
-    t = 2 * (q.log_std if p is None else ratio.log())
-    return t, torch.where(t.abs() < 0.5, t.clamp(-0.5, 0.5).expm1(), (ratio - 1) * (ratio + 1))
+def _series(h: Tensor) -> Tensor:
+    """e^h - 1 - h = h^2 (1 / 2! + h / 3! + ...); to the last digit for abs(h) <= 1/2."""
+    last = 16 if h.dtype == torch.float64 else 9
+    terms: list[Any] = [1 / math.factorial(n) for n in range(2, last + 1)]
+    power = h
+    while len(terms) > 1:  # two by two: in a chain each sum would wait for the one before
+        terms = [a if b is None else a + b * power for a, b in zip_longest(terms[::2], terms[1::2])]
+        power = power * power
+    return h * h * terms[0]
 
 
 def _floored(kl: Tensor, free_bits: float | Tensor) -> Tensor:

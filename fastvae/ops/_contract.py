@@ -15,7 +15,7 @@ CONTRACTS: dict[str, Contract] = {}  # every one that was declared
 
 @dataclass(frozen=True)
 class Argument:
-    """`type` in the dispatcher's language: "Tensor", "Tensor?", "int", "float", "bool", "str", "bool[]"."""
+    """`type` in the dispatcher's language: "Tensor", "Tensor?", "int", "SymInt", "float", "bool", "str", "bool[]"."""
 
     type: str
     name: str

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -36,6 +37,17 @@ def _register() -> None:
         if name in rules:
             torch.library.register_torch_dispatch(f"fastvae::{name}", DTensor, rules[name], lib=library)
         _registered.add(name)
+
+
+def replicated(tensor: Tensor, beside: Iterable[Any]) -> Tensor:
+    """What every process has, as a DTensor where one stands beside it."""
+    like = next(filter(is_distributed, beside), None)
+    if like is None:
+        return tensor
+    from torch.distributed.tensor import DTensor, Replicate
+
+    mesh = like.device_mesh
+    return DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
 
 
 def agreed(seed: Tensor, like: Any) -> Tensor:

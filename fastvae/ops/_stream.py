@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,25 @@ import torch
 from torch import Tensor
 
 from .._shapes import accumulate_dtype
+from ..formulas import noise as formulas
+from ._contract import Contract, parse
 
 if TYPE_CHECKING:
     from ._operator import Operator
 
-_STANDARD = ("log_var", 0.0, -1.0, 1.0)  # how a log-variance of 0 is read; finite, as exports want it
+# The first `count` normals of the stream, float32. Little goes in, since a step calls it once, out of cold caches.
+NORMALS = Contract(
+    "normals",
+    parse("Tensor seed, SymInt count"),
+    "Tensor",
+    fake=lambda seed, count: seed.new_empty(count, dtype=torch.float32),
+    formula=formulas.normals,
+)
 
 
 def stream(operator: Operator, given: dict[str, Any], shape: Sequence[int]) -> Tensor:
-    """Of the seed that an operator is `given`, for operands of this shape; made by a kernel, in its arithmetic."""
-    dtype = accumulate_dtype(*operator.shaped(given))
-    zeros = given[operator.operands[0]].new_zeros((), dtype=dtype).expand(shape)
+    """What the operator draws of the seed that it is `given`, for operands of this shape; in its arithmetic."""
     count = given.get("num_samples", 0)
-    eps: Tensor = torch.ops.fastvae.rsample.default(zeros, zeros, given["seed"], None, count, *_STANDARD)
-    return eps
+    z_shape = (count, *shape) if count > 0 else shape
+    eps: Tensor = NORMALS.call(given["seed"], math.prod(z_shape))
+    return eps.reshape(z_shape).to(accumulate_dtype(*operator.shaped(given)))

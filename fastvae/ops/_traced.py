@@ -24,7 +24,7 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from .._shapes import accumulate_dtype, broadcast_shape
 from ._contract import library
-from ._dtensor import ready
+from ._dtensor import ready, replicated
 from ._stream import stream
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def traced(operator: Operator, kernels: type[Function], formulas: type[Function]
 def _with_noise(operator: Operator, given: dict[str, Any], shape: torch.Size) -> tuple[Any, ...]:
     """The noise of a seed made by a kernel: no compiler has a generator as fast."""
     if operator.samples and given["eps"] is None:
-        given |= {"seed": None, "eps": stream(operator, given, shape)}
+        eps = replicated(stream(operator, given, shape), operator.shaped(given))
+        given |= {"seed": None, "eps": eps}
     return tuple(given.values())
 
 

@@ -18,7 +18,10 @@ from torch.compiler import is_compiling
 from ..formulas import noise as formulas
 from ._contract import Contract, library, parse
 from ._dtensor import agreed
+from ._stream import NORMALS
 from ._traced import saved
+
+__all__ = ["NORMALS", "PHILOX", "as_seed", "draw_seed", "philox"]
 
 # Words of the generator, for anyone who checks a stream: counter [..., 4] and key [2] hold 32-bit words as int64.
 PHILOX = Contract(

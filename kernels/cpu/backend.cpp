@@ -50,9 +50,18 @@ static void philox_of(const int64_t* counter, const int64_t* key, int64_t* words
   for (int64_t i = 0; i < count; ++i) philox_words(counter + 4 * i, key, words + 4 * i);
 }
 
+static void normals_of(uint64_t seed, int64_t first, int64_t last, float* out) {
+  float buffer[4 * kStreamBlocks];
+  for (int64_t i = first; i < last; i += 4 * kStreamBlocks) {
+    int64_t count = std::min<int64_t>(last - i, 4 * kStreamBlocks);
+    noise(seed, i, count, buffer);
+    memcpy(out + i, buffer, count * sizeof(float));
+  }
+}
+
 #define FASTVAE_STRING_(x) #x
 #define FASTVAE_STRING(x) FASTVAE_STRING_(x)
 extern const Backend backend;
-const Backend backend = {FASTVAE_STRING(FASTVAE_ISA), run, sum_chunks, sum_copies, philox_of};
+const Backend backend = {FASTVAE_STRING(FASTVAE_ISA), run, sum_chunks, sum_copies, philox_of, normals_of};
 
 }  // namespace fastvae::FASTVAE_ISA

@@ -97,6 +97,13 @@ void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, 
   backend().philox(counter, key, words, count);
 }
 
+void compute_normals(const uint64_t* seed, float* out, int64_t count, const Device&) {
+  constexpr int64_t kPart = 1024;
+  in_parallel((count + kPart - 1) / kPart, kPart, [&](int64_t first, int64_t last) {
+    backend().normals(*seed, first * kPart, std::min(last * kPart, count), out);
+  });
+}
+
 }  // namespace fastvae
 
 // For `fastvae info`: the instruction sets that could serve, widest first, and the one that does.

@@ -32,6 +32,7 @@ struct Backend {
   void (*sum_chunks)(const CutJob&);
   void (*sum_copies)(const CutJob&, int output, int64_t first, int64_t last);
   void (*philox)(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count);
+  void (*normals)(uint64_t seed, int64_t first, int64_t last, float* out);  // elements; first is a multiple of 4
 };
 
 }  // namespace fastvae

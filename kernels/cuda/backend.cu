@@ -1,6 +1,7 @@
 // The table of kernels, and the kernels that belong to no formula.
 #include "backend.h"
 #include "kernels.h"
+#include "samples.h"
 
 namespace fastvae {
 
@@ -26,6 +27,11 @@ __global__ void __launch_bounds__(kThreads)
   int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i < count) philox_words(counter + 4 * i, key, words + 4 * i);
 }
+
+__global__ void __launch_bounds__(kThreads) normals_of(const uint64_t* seed, float* out, int64_t count) {
+  int64_t block = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  store_normals(*seed, block, out, count);
+}
 #endif
 
 }  // namespace
@@ -41,6 +47,17 @@ void launch_philox(const int64_t* counter, const int64_t* key, int64_t* words, i
 #else
   static_cast<void>(stream);
   for (int64_t i = 0; i < count; ++i) philox_words(counter + 4 * i, key, words + 4 * i);
+#endif
+}
+
+void launch_normals(const uint64_t* seed, float* out, int64_t count, void* stream) {
+  int64_t blocks = (count + 3) / 4;
+#if defined(__CUDACC__)
+  unsigned grid = static_cast<unsigned>((blocks + kThreads - 1) / kThreads);
+  normals_of<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(seed, out, count);
+#else
+  static_cast<void>(stream);
+  for (int64_t block = 0; block < blocks; ++block) store_normals(*seed, block, out, count);
 #endif
 }
 

@@ -129,4 +129,11 @@ void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, 
   device.check_launch();
 }
 
+void compute_normals(const uint64_t* seed, float* out, int64_t count, const Device& on) {
+  if (count == 0) return;
+  OnDevice device(on.index);
+  launch_normals(seed, out, count, device.stream());
+  device.check_launch();
+}
+
 }  // namespace fastvae

@@ -18,6 +18,18 @@ FASTVAE_FN Quad normals(uint64_t seed, uint64_t block) {
   return {{a.n0, a.n1, b.n0, b.n1}};
 }
 
+// Those of the first `count` that the block has; `out` is 16-byte aligned.
+FASTVAE_FN void store_normals(uint64_t seed, int64_t block, float* out, int64_t count) {
+  if (4 * block >= count) return;
+  Quad quad = normals(seed, static_cast<uint64_t>(block));
+  Packed packed;
+  memcpy(packed.word, quad.n, sizeof(quad.n));
+  char* at = reinterpret_cast<char*>(out + 4 * block);
+  if (4 * block + 4 <= count) store_words(packed, 16, at);
+  else
+    for (int e = 0; 4 * block + e < count; ++e) store_narrow(packed, e, 2, at + 4 * e);
+}
+
 // Noise of the elements from number `first` on: whole counters, or one element of one.
 template <class T, int width>
 FASTVAE_FN void noise(uint64_t seed, uint64_t first, T (&eps)[width]) {

@@ -136,6 +136,15 @@ Tensor philox(Tensor counter, Tensor key) {
   return words;
 }
 
+Tensor normals(Tensor seed, int64_t count) {
+  STD_TORCH_CHECK(is_seed(seed), "fastvae: seed is one int64 element");
+  STD_TORCH_CHECK(count >= 0, "fastvae: count must not be negative, got ", count);
+  Tensor out = empty({count}, torch::headeronly::ScalarType::Float, device_of(seed));
+  compute_normals(static_cast<const uint64_t*>(seed.data_ptr()), static_cast<float*>(out.data_ptr()), count,
+                  device_of(seed));
+  return out;
+}
+
 }  // namespace
 }  // namespace fastvae
 
@@ -157,4 +166,5 @@ STABLE_TORCH_LIBRARY_IMPL(fastvae, FASTVAE_DISPATCH_KEY, m) {
 #include "../tables/operators.h"
   m.impl("rescale_", TORCH_BOX(&rescale_));
   m.impl("philox", TORCH_BOX(&philox));
+  m.impl("normals", TORCH_BOX(&normals));
 }

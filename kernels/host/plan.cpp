@@ -109,9 +109,8 @@ void Plan::weight(const OptionalTensor& tensor) {
 
 void Plan::samples(const OptionalTensor& grad_z, const OptionalTensor& seed, const OptionalTensor& eps) {
   STD_TORCH_CHECK(seed.has_value() != eps.has_value(), "fastvae: exactly one of seed and eps is given");
-  STD_TORCH_CHECK(
-      eps.has_value() || (seed->numel() == 1 && seed->scalar_type() == ScalarType::Long && is_on(device_, *seed)),
-      "fastvae: seed is one int64 element on the operands' device");
+  STD_TORCH_CHECK(eps.has_value() || (is_seed(*seed) && is_on(device_, *seed)),
+                  "fastvae: seed is one int64 element on the operands' device");
   bool backward = job.direction == Direction::gradient;
   int64_t sample_axis = backward && num_samples_ > 0 ? 1 : 0;  // forward, the shape has it
   job.sampling = backward ? Sampling::gradient : Sampling::noise;

@@ -13,6 +13,7 @@ void compute(const Job& job);
 // Whether `compute` adds up what is shared; else the terms are left at full shape, and torch adds them up.
 bool sums_shared();
 void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device& device);
+void compute_normals(const uint64_t* seed, float* out, int64_t count, const Device& device);
 
 // How each operand lies in memory, for the driver to choose how it is read. Again where `batch_ndim` has changed.
 void classify(Job& job);

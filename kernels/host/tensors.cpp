@@ -107,6 +107,10 @@ Tensor empty(const Shape& shape, ScalarType dtype, const Device& device) {
   return empty_strided(shape, row_major(shape), dtype, device);
 }
 
+bool is_seed(const Tensor& tensor) {
+  return tensor.numel() == 1 && tensor.scalar_type() == torch::headeronly::ScalarType::Long;
+}
+
 Tensor new_like(const Tensor& tensor) {
   auto sizes = tensor.sizes();
   auto strides = tensor.strides();

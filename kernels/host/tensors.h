@@ -24,6 +24,7 @@ inline const Tensor* get(const OptionalTensor& tensor) { return tensor.has_value
 
 Device device_of(const Tensor& tensor);
 bool is_on(const Device& device, const Tensor& tensor);
+bool is_seed(const Tensor& tensor);
 
 Shape broadcast(const std::vector<const Tensor*>& tensors);  // null pointers are passed over
 bool has_shape(const Tensor& tensor, const Shape& shape);

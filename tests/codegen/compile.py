@@ -249,6 +249,7 @@ def launches() -> Iterator[tuple[str, Callable[[], Any]]]:
                     yield contract.name, functools.partial(functions[contract.name], *arguments)
     words, upstream = torch.zeros(8, 4, dtype=torch.int64), torch.ones(())
     yield "philox", functools.partial(functions["philox"], words, words[0, :2])
+    yield "normals", functools.partial(functions["normals"], words[0, 0], 8)
     for dtype in (FP32, BF16, FP64):
         yield "rescale_", functools.partial(functions["rescale_"], torch.zeros(8, dtype=dtype), upstream.to(dtype))
 

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from triton.language import target_info
 
-from ...ops.noise import PHILOX
+from ...ops.noise import NORMALS, PHILOX
 from .elementary import COMPILED, polynomial
 from .polynomials import COSINE, SINE, SQUARED_RADIUS
 from .registry import implements, on_device
@@ -122,3 +122,20 @@ def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         with on_device(counter.device):
             _philox_kernel[(triton.cdiv(count, 128),)](counter, key, words, count, BLOCK=128)
     return words
+
+
+@triton.jit
+def _normals_kernel(seed, out, count, BLOCK: tl.constexpr):
+    block = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    i = tl.program_id(0).to(tl.int64) * 4 * BLOCK + tl.arange(0, 4 * BLOCK)
+    normals = normals_of_blocks(tl.load(seed), tl.reshape(block, (1, BLOCK)))
+    tl.store(out + i, tl.reshape(normals, (4 * BLOCK,)), i < count)
+
+
+@implements(NORMALS)
+def normals(seed: torch.Tensor, count: int) -> torch.Tensor:
+    out = seed.new_empty(count, dtype=torch.float32)
+    if count:
+        with on_device(seed.device):
+            _normals_kernel[(triton.cdiv(count, 1024),)](seed, out, count, BLOCK=256)
+    return out
