@@ -30,7 +30,7 @@ demo: install
 	$(BIN)/fastvae demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 bench: install
 	$(BIN)/python -m benchmarks --suite full --out out/bench

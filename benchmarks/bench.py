@@ -21,6 +21,8 @@ from .training import TrainingCase, TrainingExperiment
 from .variants import COMPILERS
 from .workload import WrongVariantError
 
+AnyCase = Case | Bound | TrainingCase
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -31,8 +33,12 @@ class Budget:
     most: int
     energy_seconds: float
 
-    def rounds(self, round_seconds: float) -> int:
-        return min(self.most, max(self.least, int(self.seconds / round_seconds)))
+    def rounds(self, case: AnyCase, round_seconds: float) -> int:
+        return min(self.most, max(self.least, int(self.of(case) / round_seconds)))
+
+    def of(self, case: AnyCase) -> float:
+        """Seconds for a case; four times as many for training steps, of which a sample is ten times as long."""
+        return self.seconds * (4 if isinstance(case, TrainingCase) else 1)
 
 
 BUDGETS = {
@@ -44,8 +50,6 @@ BUDGETS = {
 COMPILE_SECONDS = {"cpu": 6.0, "cuda": 5.0}
 TRAINING_COMPILE_SECONDS = {"cpu": 14.0, "cuda": 15.0}
 VARIANT_SECONDS = {"cpu": 0.25, "cuda": 0.9}  # verifying, warming, recording, probing
-
-AnyCase = Case | Bound | TrainingCase
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def estimate(case: AnyCase, names: Sequence[str], first: bool, budget: Budget, d
     """Seconds that a case will take; the first case of its group also waits for the compiler."""
     compiled = sum(map(_is_compiled, names))
     each = (TRAINING_COMPILE_SECONDS if isinstance(case, TrainingCase) else COMPILE_SECONDS)[device]
-    return budget.seconds * 1.2 + VARIANT_SECONDS[device] * len(names) + (compiled * each if first else 0.0)
+    return budget.of(case) * 1.2 + VARIANT_SECONDS[device] * len(names) + (compiled * each if first else 0.0)
 
 
 def _is_compiled(name: str) -> bool:
@@ -148,7 +152,7 @@ class Bench:
                 reason = str(error) if isinstance(error, WrongVariantError) else f"cannot be timed: {_line(error)}"
                 outcomes[name] = Outcome(wrong=reason, failure=experiment.role(name) == FUSED)
         meters = {name: timed.meter for name, timed in calls.items()}
-        rounds = self.budget.rounds(sum(meter.sample_seconds for meter in meters.values())) if meters else 0
+        rounds = self.budget.rounds(case, sum(meter.sample_seconds for meter in meters.values())) if meters else 0
         samples = alternate(meters, range(rounds))
         derived = experiment.derived(samples)
         for name, timed in calls.items():

@@ -205,7 +205,7 @@ class TrainingExperiment:
                 objective = compiled(self.case.task.objectives[loss], MODES[mode], self.compiler)
                 self._verify(model, objective)
                 step = self._step(model, objective)
-            self._calls[name] = Call(step, captured=False)  # as users run it: launched from Python
+            self._calls[name] = Call(step, captured=False, loop=True)  # as users run it: launched from Python
         return self._calls[name]
 
     def _step(self, model: Model, objective: Objective) -> Callable[[int, Any], object]:

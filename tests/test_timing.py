@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 
 import pytest
 
-from fastvae.measure.clock import SAMPLE_SECONDS, Call, WallMeter, alternate, interleaved
+from fastvae.measure.clock import LOOP_SECONDS, SAMPLE_SECONDS, Call, WallMeter, alternate
 from fastvae.measure.cuda_clock import (
     LAUNCH_ROUNDS,
     LEAST_REPLAYS,
@@ -196,7 +197,15 @@ def test_rounds_alternate_in_changing_order():
     assert len(set(rounds)) > 1
 
 
-def test_interleaved_makes_as_many_calls_as_asked():
-    made = []
-    interleaved({"a": lambda: made.append("a"), "b": lambda: made.append("b")}, range(4), {"b": 3})
-    assert (made.count("a"), made.count("b")) == (4, 12)
+def test_what_is_called_in_a_loop_is_timed_behind_a_call_of_its_own(monkeypatch):
+    now, durations = [0.0], itertools.repeat(3e-3)
+    monkeypatch.setattr("fastvae.measure.clock.perf_counter", lambda: now[0])
+
+    def step(i, state):
+        now[0] += next(durations)
+
+    clock = WallMeter(Call(step, loop=True))
+    assert clock.calls * 3e-3 >= LOOP_SECONDS
+    assert clock.sample_seconds == pytest.approx(3e-3 * (clock.calls + 1))
+    durations = itertools.chain([1.0], itertools.repeat(3e-3))  # the first finds the caches of somebody else
+    assert clock() == pytest.approx(3e-3)

@@ -19,9 +19,9 @@ class Settings:
     # Further runs of the naive way, with other noise: their spread says what "within noise" means.
     noise_runs: int = 8
     test_samples: int = 256
-    timing_rounds: int = 500
+    timing_rounds: int = 100
     compiled: bool = True
 
 
 FULL = Settings()
-QUICK = Settings(epochs=40, test_samples=64, timing_rounds=300)
+QUICK = Settings(epochs=40, test_samples=64, timing_rounds=60)

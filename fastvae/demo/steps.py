@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..measure.clock import interleaved
+from ..measure.clock import Call, WallMeter, alternate
 from ..models import MLPVAE
 from ..training.loop import Objective, adam, step
 from .ways import Way, network
@@ -49,7 +49,7 @@ def training_step(model: MLPVAE, objective: Objective, batch: Tensor) -> Callabl
 def time_steps(
     ways: Iterable[Way], steps: Mapping[str, Callable[[], object]], rounds: Iterable[int]
 ) -> dict[str, StepTime]:
-    """Time `steps`, by name of way or network, in alternating rounds; warm them first.
+    """Time `steps`, by name of way or network, in alternating rounds of some steps each; warm them first.
 
     The ELBO's share is a difference of two steps rather than a timing of its operators alone: a compiler fuses them
     with their neighbours, and what a call costs outside a step (guards, autograd's set-up) is no part of it inside.
@@ -57,8 +57,12 @@ def time_steps(
     for call in steps.values():
         for _ in range(20):
             call()
-    samples = interleaved(steps, rounds)
+    samples = alternate({name: WallMeter(_loop(call)) for name, call in steps.items()}, rounds)
     return {way.name: _summary(samples[way.name], samples[NETWORK[way.compiled]]) for way in ways}
+
+
+def _loop(step: Callable[[], object]) -> Call:
+    return Call(lambda i, state: step(), loop=True)
 
 
 def _summary(step: list[float], network: list[float]) -> StepTime:

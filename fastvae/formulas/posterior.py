@@ -96,7 +96,7 @@ def _kl(u: Tensor, ratio: Ratio) -> Tensor:
 
 
 def _ratio(q: Scale, p: Scale | None = None) -> Ratio:
-    """std_q^2 / std_p^2 from r = std_q / std_p = e^h; without p, std_p = 1. Where differences cancel, by series in h."""
+    """std_q^2 / std_p^2 from r = std_q / std_p = e^h; without p, std_p = 1. Differences that cancel by series in h."""
     if p is None:
         h, r = q.log_std, q.std
     elif q.logarithmic:

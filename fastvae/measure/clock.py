@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 SAMPLE_SECONDS = 2e-3  # in a shorter sample the timer and the scheduler would show
+LOOP_SECONDS = 20e-3  # of steps, which take milliseconds
 WARM_CALLS = 5
 
 Meter = Callable[[], float]  # takes one sample: seconds for one call
@@ -25,6 +26,7 @@ class Call:
     prepare: Callable[[int], Any] | None = None
     captured: bool = True  # whether a CUDA graph may record it
     context: Callable[[], AbstractContextManager] = nullcontext  # entered around samples, never timed
+    loop: bool = False  # made over and over by its users, as a training step is: finds its own code and data in caches
 
     def once(self, i: int = 0) -> object:
         with self.context():
@@ -35,17 +37,22 @@ class Call:
 
 
 class WallMeter:
-    """Mean over as many calls as fill a sample, by perf_counter. Results are freed at once, as in a training step."""
+    """Mean over as many calls as fill a sample, by perf_counter. Results are freed at once, as in a training step.
+
+    What is called in a `loop` is called once before: a variant that has just run has left its own in the caches.
+    """
 
     def __init__(self, call: Call) -> None:
         self.call, self.calls = call, 1
         self.seconds = min(self() for _ in range(WARM_CALLS))
-        self.calls = math.ceil(SAMPLE_SECONDS / self.seconds)
-        self.sample_seconds = self.seconds * self.calls
+        self.calls = math.ceil((LOOP_SECONDS if call.loop else SAMPLE_SECONDS) / self.seconds)
+        self.sample_seconds = self.seconds * (self.calls + call.loop)
 
     def __call__(self) -> float:
         run = self.call.run
         with self.call.context():
+            if self.call.loop:
+                run(0, self.call.state(0))
             states = [self.call.state(0) for _ in range(self.calls)]
             start = perf_counter()
             while states:
@@ -63,26 +70,6 @@ def alternate(meters: Mapping[str, Meter], rounds: Iterable[int]) -> dict[str, l
             for name in order:
                 samples[name].append(meters[name]())
     return samples
-
-
-def interleaved(
-    variants: Mapping[str, Callable[[], object]], rounds: Iterable[int], iterations: Mapping[str, int] | None = None
-) -> dict[str, list[float]]:
-    """Seconds for one call, by variant and round, each the mean over `iterations[name]` calls. They must be warm."""
-    counts = iterations or {}
-    return alternate({name: _meter(call, counts.get(name, 1)) for name, call in variants.items()}, rounds)
-
-
-def _meter(call: Callable[[], object], iterations: int) -> Meter:
-    return lambda: seconds(call, iterations)
-
-
-def seconds(call: Callable[[], object], iterations: int = 1) -> float:
-    """Seconds for one call, as the mean over `iterations` of them."""
-    start = perf_counter()
-    for _ in range(iterations):
-        call()
-    return (perf_counter() - start) / iterations
 
 
 @contextmanager
