@@ -1,11 +1,13 @@
 """The functions that users call: arguments are checked, then one operator is called."""
 
-from . import likelihood, objective, posterior
+from . import likelihood, objective, posterior, torch_losses
 from .likelihood import *
 from .objective import *
 from .posterior import *
+from .torch_losses import *
 
 __all__ = []
 __all__ += posterior.__all__
 __all__ += likelihood.__all__
 __all__ += objective.__all__
+__all__ += torch_losses.__all__

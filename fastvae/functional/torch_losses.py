@@ -1,0 +1,136 @@
+"""Losses of `torch.nn.functional` under its own signatures and with its values, by this package's operators."""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._arguments import Reduction
+from .likelihood import bernoulli_log_prob, gaussian_log_prob
+
+__all__ = ["binary_cross_entropy_with_logits", "gaussian_nll_loss"]
+
+_FLOATING = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
+_REDUCTIONS = get_args(Reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """`torch.nn.functional.binary_cross_entropy_with_logits`: value and gradients, in nats, of one fused kernel.
+
+    "sum" and "mean" make value and gradients in one pass. What no kernel takes is torch's own function: `pos_weight`,
+    integer operands, nothing at all (whose mean is NaN there).
+
+    Args:
+        input: logits, float32, bfloat16, float16 or float64.
+        target: in [0, 1], which is not checked; floating, of the shape of `input`.
+        weight: multiplies each element's term; broadcasts.
+        size_average: deprecated in torch, with `reduce`; both act as they do there.
+        reduce: see `size_average`.
+        reduction: "none", "sum", or "mean": over all elements, and not over the batch.
+        pos_weight: of the terms of `target`.
+
+    Shape:
+        input, target: [*]. Returns [*], or 0-d with a reduction, in the dtype that torch gives.
+
+    Raises:
+        ValueError: `target` has another shape, the reduction is unknown.
+        TypeError: what is no tensor.
+
+    Reference:
+        `torch.nn.functional.binary_cross_entropy_with_logits`.
+    """
+    if size_average is not None or reduce is not None:
+        reduction = torch.nn._reduction.legacy_get_string(size_average, reduce)
+    served = {input.dtype, target.dtype} <= _FLOATING and input.shape == target.shape and input.numel() > 0
+    if pos_weight is not None or not served or reduction not in _REDUCTIONS:
+        return F.binary_cross_entropy_with_logits(input, target, weight, None, None, reduction, pos_weight)
+    log_prob = bernoulli_log_prob(target, input, event_ndim=0, reduction=cast(Reduction, reduction), weight=weight)
+    return -_in_torchs_dtype(log_prob, True, input, target)
+
+
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """`torch.nn.functional.gaussian_nll_loss`: value and gradients, in nats, of one fused kernel.
+
+    As there, a variance below `eps` is `eps`, and its gradient is the one at `eps`. A negative one is refused on a CPU
+    in eager mode; elsewhere it counts as `eps`, since to ask would stall the device or break the graph.
+
+    Args:
+        input: the mean, float32, bfloat16, float16 or float64.
+        target: floating, broadcasts with `input`.
+        var: the variance, of the shape of `input`, or without its last dimension, or with a dimension of 1; or a float.
+        full: with the constant log(2 pi) / 2.
+        eps: the least variance.
+        reduction: "none", "sum", or "mean": over all elements, and not over the batch.
+
+    Shape:
+        input, target: [*]. Returns [*], or 0-d with a reduction, in the dtype that torch gives.
+
+    Raises:
+        ValueError: `var` is negative or of a wrong shape, the reduction is unknown.
+        TypeError: what is no tensor.
+
+    Reference:
+        `torch.nn.functional.gaussian_nll_loss`; Nix & Weigend 1994, "Estimating the mean and variance of the target
+        probability distribution".
+    """
+    var = _variance(input, var)
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"{reduction} is not valid")
+    if not {input.dtype, target.dtype, var.dtype} <= _FLOATING or input.numel() == 0:
+        return F.gaussian_nll_loss(input, target, var, full, eps, reduction)
+    at_least_eps = var + (var.detach().clamp(min=eps) - var.detach())
+    how = cast(Reduction, reduction)
+    log_prob = gaussian_log_prob(
+        target, input, at_least_eps, scale_as="var", normalized=full, event_ndim=0, reduction=how
+    )
+    # The functions that it is made of there are cast on GPUs and not on CPUs.
+    return -_in_torchs_dtype(log_prob, input.device.type != "cpu", input, target, var)
+
+
+def _variance(input: Tensor, var: Tensor | float) -> Tensor:
+    """Of a shape that broadcasts to that of `input`."""
+    if isinstance(var, float):
+        if var < 0:
+            raise ValueError("var has negative entry/entries")
+        return input.new_full((), var)
+    if var.device.type == "cpu" and _may_ask(var) and bool((var < 0).any()):
+        raise ValueError("var has negative entry/entries")
+    if var.shape == input.shape:
+        return var
+    if input.shape[:-1] == var.shape:
+        return var.unsqueeze(-1)
+    if var.dim() == input.dim() and sum(v for n, v in zip(input.shape, var.shape, strict=True) if n != v) == 1:
+        return var
+    raise ValueError(f"var is of incorrect size, {list(var.shape)} with input {list(input.shape)}")
+
+
+def _may_ask(tensor: Tensor) -> bool:
+    return not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def _in_torchs_dtype(result: Tensor, autocast: bool, *operands: Tensor) -> Tensor:
+    """What the operands promote to, but for float32 under autocast where torch casts to that."""
+    if autocast and torch.is_autocast_enabled(result.device.type):
+        return result
+    dtype = operands[0].dtype
+    for operand in operands[1:]:
+        dtype = torch.promote_types(dtype, operand.dtype)
+    return result.to(dtype)
