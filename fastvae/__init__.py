@@ -1,6 +1,6 @@
 """fastvae: the evidence lower bound of a variational autoencoder as a handful of fused operators."""
 
-from . import backends
+from . import backends, distributions
 from .functional import (
     ElboTerms,
     bernoulli_log_prob,
@@ -19,6 +19,7 @@ __all__ = [
     "ElboTerms",
     "backends",
     "bernoulli_log_prob",
+    "distributions",
     "elbo",
     "gaussian_log_prob",
     "kl_normal",

@@ -1,0 +1,11 @@
+"""Distributions of `torch.distributions`, as true subclasses, and diffusers' posterior, by this package's operators.
+
+Unlike torch's they check no data by default: that would stall a GPU. `validate_args=True` brings the checks back.
+"""
+
+from .bernoulli import Bernoulli
+from .diagonal_gaussian import DiagonalGaussian
+from .independent import Independent
+from .normal import Normal
+
+__all__ = ["Bernoulli", "DiagonalGaussian", "Independent", "Normal"]

@@ -1,0 +1,124 @@
+"""The posterior of latent diffusion's autoencoders, from packed moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from .._shapes import accumulate_dtype
+from ..functional import gaussian_log_prob, kl_normal, kl_standard_normal, rsample
+
+Noise = Literal["fastvae", "torch"]
+CLAMP = (-30.0, 20.0)  # on the log-variance
+
+
+class DiagonalGaussian:
+    """`DiagonalGaussianDistribution` of diffusers and latent diffusion: mean and log-variance packed along dimension 1.
+
+    The halves are read in place. Neither standard deviation nor variance is made unless it is asked for. The
+    log-variance is clamped to [-30, 20], with no gradient outside. Divergence and likelihood are float32 where
+    `parameters` are of half precision, and sum all dimensions but the first, also where there are not four.
+
+    Args:
+        parameters: [N, 2 C, *], any number of dimensions from two on; float32, bfloat16, float16 or float64.
+        deterministic: a sample is the mean, and the divergence is 0.
+        noise: "fastvae", the stream that `fastvae.ops.noise` defines, of a seed that the generator draws; or "torch",
+            `torch.randn` of the generator, bit for bit what diffusers draws.
+
+    Raises:
+        ValueError: `parameters` cannot be halved along dimension 1, `noise` is unknown.
+
+    Reference:
+        Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models".
+    """
+
+    def __init__(self, parameters: Tensor, deterministic: bool = False, noise: Noise = "fastvae") -> None:
+        if parameters.dim() < 2 or parameters.shape[1] % 2:
+            raise ValueError(f"parameters must be [N, 2 C, ...], got {list(parameters.shape)}")
+        if noise not in get_args(Noise):
+            raise ValueError(f"noise must be one of {', '.join(map(repr, get_args(Noise)))}, got {noise!r}")
+        self.parameters, self.deterministic, self.noise = parameters, deterministic, noise
+        self.mean, self._log_var = parameters.chunk(2, dim=1)
+
+    @cached_property
+    def logvar(self) -> Tensor:
+        """The log-variance, clamped."""
+        return self._log_var.clamp(*CLAMP)
+
+    @cached_property
+    def std(self) -> Tensor:
+        return torch.zeros_like(self.mean) if self.deterministic else (0.5 * self.logvar).exp()
+
+    @cached_property
+    def var(self) -> Tensor:
+        return torch.zeros_like(self.mean) if self.deterministic else self.logvar.exp()
+
+    def sample(self, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
+        """mean + std * eps, [N, C, *].
+
+        Args:
+            generator: one, on any device; or one for each of the N.
+        """
+        if self.deterministic:
+            return self.mean
+        if isinstance(generator, Sequence):
+            return self._sample_each(generator)
+        if self.noise == "torch":
+            return rsample(self.mean, self._log_var, eps=self._randn(self.mean.shape, generator), clamp=CLAMP)
+        return rsample(self.mean, self._log_var, generator=generator, clamp=CLAMP)
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def kl(self, other: DiagonalGaussian | None = None, dims: Sequence[int] | None = None) -> Tensor:
+        """KL(self || other) in nats, [N]; without another, to N(0, I).
+
+        Args:
+            dims: what is summed; None: all dimensions but the first.
+        """
+        if self.deterministic:
+            return self.mean.new_zeros(1)
+        ours = (self.mean, self._log_var)
+        if other is None:
+            return self._summed(dims, lambda ndim: kl_standard_normal(*ours, clamp=CLAMP, event_ndim=ndim))
+        theirs = (other.mean, other._log_var)
+        return self._summed(dims, lambda ndim: kl_normal(*ours, *theirs, clamp=CLAMP, event_ndim=ndim))
+
+    def nll(self, sample: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+        """-log N(sample; mean, var) in nats, [N].
+
+        Args:
+            dims: what is summed; None: all dimensions but the first.
+        """
+        if self.deterministic:
+            return self.mean.new_zeros(1)
+        operands = (sample, self.mean, self._log_var)
+        return -self._summed(dims, lambda ndim: gaussian_log_prob(*operands, clamp=CLAMP, event_ndim=ndim))
+
+    def _summed(self, dims: Sequence[int] | None, terms: Callable[[int], Tensor]) -> Tensor:
+        """`terms` of event_ndim, over `dims`: in the kernel where these are the last ones."""
+        ndim = self.mean.dim()
+        summed = sorted(range(1, ndim) if dims is None else {d % ndim for d in dims})
+        if summed == list(range(ndim - len(summed), ndim)):
+            return terms(len(summed))
+        return terms(0).sum(summed)
+
+    def _sample_each(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """As many samples as generators, each as of that one alone."""
+        if len(generators) != len(self.mean):
+            raise ValueError(f"{len(generators)} generators for a batch of {len(self.mean)}: one for each is wanted")
+        shape = self.mean[:1].shape
+        if self.noise == "torch":
+            eps = [self._randn(shape, generator) for generator in generators]
+        else:
+            zeros = torch.zeros(shape, dtype=accumulate_dtype(self.mean), device=self.mean.device)
+            eps = [rsample(zeros, zeros, generator=generator) for generator in generators]
+        return rsample(self.mean, self._log_var, eps=torch.cat(eps), clamp=CLAMP)
+
+    def _randn(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+        device = self.mean.device if generator is None else generator.device
+        return torch.randn(shape, generator=generator, device=device, dtype=self.mean.dtype).to(self.mean.device)
