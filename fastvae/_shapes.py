@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+
+def promoted_dtype(*tensors: Tensor) -> torch.dtype:
+    """What torch computes of them in."""
+    return functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+
+
+def sample_shape(shape: Sequence[int], num_samples: int) -> torch.Size:
+    """Of z: with an axis for the samples in front, but for 0 of them."""
+    return torch.Size((num_samples, *shape) if num_samples > 0 else shape)
 
 
 def accumulate_dtype(*tensors: Tensor | None) -> torch.dtype:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._shapes import promoted_dtype
 from ..functional import bernoulli_log_prob
-from ._dtypes import as_torch
 
 _IN_PLACE = (torch.bool, torch.uint8)  # that kernels read as they are
 
@@ -31,4 +31,5 @@ class Bernoulli(torch.distributions.Bernoulli):
     def summed_log_prob(self, value: Tensor, event_ndim: int) -> Tensor:
         """`log_prob` summed over the last dimensions, in one pass."""
         x = value if value.is_floating_point() or value.dtype in _IN_PLACE else value.to(self.logits.dtype)
-        return as_torch(bernoulli_log_prob(x, self.logits, event_ndim=event_ndim, x_scale=1.0), x, self.logits)
+        log_prob = bernoulli_log_prob(x, self.logits, event_ndim=event_ndim, x_scale=1.0)
+        return log_prob.to(promoted_dtype(x, self.logits))

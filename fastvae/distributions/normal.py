@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import kl
 
+from .._shapes import promoted_dtype
 from ..functional import gaussian_log_prob, kl_normal, rsample
-from ._dtypes import as_torch
 
 
 class Normal(torch.distributions.Normal):
@@ -48,13 +48,14 @@ class Normal(torch.distributions.Normal):
     def summed_log_prob(self, value: Tensor, event_ndim: int) -> Tensor:
         """`log_prob` summed over the last dimensions, in one pass."""
         log_prob = gaussian_log_prob(value, self.loc, self.scale, scale_as="std", event_ndim=event_ndim)
-        return as_torch(log_prob, value, self.loc, self.scale)
+        return log_prob.to(promoted_dtype(value, self.loc, self.scale))
 
 
 def summed_kl(p: torch.distributions.Normal, q: torch.distributions.Normal, event_ndim: int) -> Tensor:
     """KL(p || q) in nats, summed over the last dimensions, in one pass."""
     operands = (p.loc, p.scale, q.loc, q.scale)
-    return as_torch(kl_normal(*operands, scale_as="std", event_ndim=event_ndim), *operands)
+    divergence: Tensor = kl_normal(*operands, scale_as="std", event_ndim=event_ndim)
+    return divergence.to(promoted_dtype(*operands))
 
 
 @kl.register_kl(Normal, Normal)

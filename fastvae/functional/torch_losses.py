@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._shapes import promoted_dtype
 from ._arguments import Reduction
 from .likelihood import bernoulli_log_prob, gaussian_log_prob
 
@@ -130,7 +131,4 @@ def _in_torchs_dtype(result: Tensor, autocast: bool, *operands: Tensor) -> Tenso
     """What the operands promote to, but for float32 under autocast where torch casts to that."""
     if autocast and torch.is_autocast_enabled(result.device.type):
         return result
-    dtype = operands[0].dtype
-    for operand in operands[1:]:
-        dtype = torch.promote_types(dtype, operand.dtype)
-    return result.to(dtype)
+    return result.to(promoted_dtype(*operands))

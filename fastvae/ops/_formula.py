@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .._shapes import accumulate_dtype, broadcast_shape
+from .._shapes import accumulate_dtype, broadcast_shape, sample_shape
 from ..formulas import elements
 from ..formulas.noise import noise
 
@@ -33,7 +33,7 @@ class PlainTorch:
         shape = broadcast_shape(*self.operator.shaped(given))
         weight, operands, dtype = self._in_arithmetic(given)
         if self.operator.samples:
-            z_shape = _sample_shape(shape, given.get("num_samples", 0))
+            z_shape = sample_shape(shape, given.get("num_samples", 0))
             operands.append(noise(given["seed"], given["eps"], z_shape, dtype))
         results = list(_as_tuple(self.value(*operands, **self._constants(given))))
         sample = [elements.like_operand(results.pop(0), args[0])] if self.operator.samples else []
@@ -81,7 +81,7 @@ class PlainTorch:
 
     def _sums_over_samples(self, given, shape: torch.Size, like: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         num_samples = given.get("num_samples", 0)
-        z_shape = _sample_shape(shape, num_samples)
+        z_shape = sample_shape(shape, num_samples)
         grad = elements.zero_if_none(given[f"grad_{self.operator.outputs[0]}"], like, dtype).expand(z_shape)
         grad_eps = grad * noise(given["seed"], given["eps"], z_shape, dtype)
         return (grad.sum(0), grad_eps.sum(0)) if num_samples > 0 else (grad, grad_eps)
@@ -96,10 +96,6 @@ class PlainTorch:
 
 def _scaled(value: Tensor, factor: float) -> Tensor:
     return value if factor == 1.0 else value * factor
-
-
-def _sample_shape(shape: torch.Size, num_samples: int) -> torch.Size:
-    return torch.Size((num_samples, *shape)) if num_samples > 0 else shape
 
 
 def _as_tuple(results: Any) -> tuple[Tensor, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .._shapes import accumulate_dtype
+from .._shapes import accumulate_dtype, sample_shape
 from ..formulas import noise as formulas
 from ._contract import Contract, parse
 
@@ -28,7 +28,6 @@ NORMALS = Contract(
 
 def stream(operator: Operator, given: dict[str, Any], shape: Sequence[int]) -> Tensor:
     """What the operator draws of the seed that it is `given`, for operands of this shape; in its arithmetic."""
-    count = given.get("num_samples", 0)
-    z_shape = (count, *shape) if count > 0 else shape
+    z_shape = sample_shape(shape, given.get("num_samples", 0))
     eps: Tensor = NORMALS.call(given["seed"], math.prod(z_shape))
     return eps.reshape(z_shape).to(accumulate_dtype(*operator.shaped(given)))
