@@ -111,7 +111,9 @@ def _run(step: Step, out: Path) -> Outcome:
 
 def _status(command: Sequence[str], seconds: float, output) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, preexec_fn=_heed_ctrl_c
+    )
     try:
         code = process.wait(max(seconds, 1))
         return "passed" if code == 0 else f"failed {code}"
@@ -124,6 +126,11 @@ def _status(command: Sequence[str], seconds: float, output) -> str:
             process.kill()
             process.wait()
         return "timed out"
+
+
+def _heed_ctrl_c() -> None:
+    """A shell has what it runs in the background ignore it, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":
