@@ -9,12 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._shapes import promoted_dtype
-from ._arguments import Reduction
+from ._arguments import FLOATING, Reduction
 from .likelihood import bernoulli_log_prob, gaussian_log_prob
 
 __all__ = ["binary_cross_entropy_with_logits", "gaussian_nll_loss"]
 
-_FLOATING = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 _REDUCTIONS = get_args(Reduction)
 
 
@@ -53,7 +52,7 @@ def binary_cross_entropy_with_logits(
     """
     if size_average is not None or reduce is not None:
         reduction = torch.nn._reduction.legacy_get_string(size_average, reduce)
-    served = {input.dtype, target.dtype} <= _FLOATING and input.shape == target.shape and input.numel() > 0
+    served = {input.dtype, target.dtype} <= FLOATING and input.shape == target.shape and input.numel() > 0
     if pos_weight is not None or not served or reduction not in _REDUCTIONS:
         return F.binary_cross_entropy_with_logits(input, target, weight, None, None, reduction, pos_weight)
     log_prob = bernoulli_log_prob(target, input, event_ndim=0, reduction=cast(Reduction, reduction), weight=weight)
@@ -95,7 +94,7 @@ def gaussian_nll_loss(
     var = _variance(input, var)
     if reduction not in _REDUCTIONS:
         raise ValueError(f"{reduction} is not valid")
-    if not {input.dtype, target.dtype, var.dtype} <= _FLOATING or input.numel() == 0:
+    if not {input.dtype, target.dtype, var.dtype} <= FLOATING or input.numel() == 0:
         return F.gaussian_nll_loss(input, target, var, full, eps, reduction)
     at_least_eps = var + (var.detach().clamp(min=eps) - var.detach())
     how = cast(Reduction, reduction)
