@@ -49,7 +49,7 @@ def emulated(tmp_path_factory):
     flags += ["-DFASTVAE_ISA=gpu", "-DFASTVAE_DISPATCH_KEY=CPU", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
     flags += ["-Wno-maybe-uninitialized", "-Werror", "-isystem", TORCH / "include"]
     sources = [*KERNELS.glob("host/*.cpp"), *KERNELS.glob("cuda/*.cu")]
-    sources += [KERNELS / "cuda" / "compute.cpp", ROOT / "tests" / "cuda" / "device.cpp"]
+    sources += [KERNELS / "cuda" / "cut.cpp", KERNELS / "cuda" / "compute.cpp", ROOT / "tests" / "cuda" / "device.cpp"]
 
     def compile_one(source):
         run(CXX, *flags, "-x", "c++", "-c", source, "-o", folder / f"{source.name}.o")
@@ -126,7 +126,7 @@ def test_units_are_read_and_written_by_16_bytes(tmp_path):
     flags = ["-std=c++17", "-O3", "-arch=sm_90", "--fmad=false", "-DFASTVAE_ISA=gpu"]
     run(NVCC, *flags, "-ptx", KERNELS / "cuda" / "objective.cu", "-o", ptx)
     entries = ptx.read_text().split(".entry ")[1:]
-    for unit in ("Quads", "Octets"):  # of float, and of half types
+    for unit in ("Words", "Halves"):
         of_unit = [entry for entry in entries if unit in entry.split("(", 1)[0]]
         assert len(of_unit) == 2
         for entry in of_unit:

@@ -192,7 +192,7 @@ COSINE = replace(
 )
 SQUARED_RADIUS = Polynomial(
     name="squared_radius",
-    used=(TRITON,),
+    used=(CPP, TRITON),
     variable="v",
     formula="-2 log(1 - v) = v p(v) for 0 <= v <= 1/32",
     scale_name="v",

@@ -91,8 +91,6 @@ void compute(const Job& planned) {
                 [&](int64_t first, int64_t last) { backend().sum_copies(job, k, first, last); });
 }
 
-bool sums_shared() { return true; }
-
 void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device&) {
   backend().philox(counter, key, words, count);
 }

@@ -38,7 +38,9 @@ __global__ void __launch_bounds__(kThreads) normals_of(const uint64_t* seed, flo
 
 Launch kernel_of(const CutJob& job) { return table().find(job).launches[int(job.lot)]; }
 
-Launch sum_chunks_of(const CutJob& job) { return job.f64 ? launch_sum_chunks<double> : launch_sum_chunks<float>; }
+void launch_sums_of(const Sums& sums, bool f64, void* stream) {
+  (f64 ? launch_sums<double> : launch_sums<float>)(sums, stream);
+}
 
 void launch_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, void* stream) {
 #if defined(__CUDACC__)

@@ -6,17 +6,19 @@
 
 namespace fastvae::FASTVAE_ISA {
 
-// Of a formula in one direction, for each lot.
+// Of a formula in one direction, for each lot. What no value shares no value's kernel sums by columns.
 struct Entry {
   Launch launches[int(Lot::count)] = {};
 
   template <class Float, class Double>
   static Entry of() {
     Entry entry;
-    entry.launches[int(Lot::quads)] = launch<Float, Quads>;
-    entry.launches[int(Lot::octets)] = launch<Float, Octets>;
-    entry.launches[int(Lot::scattered)] = launch<Float, Singles<float>>;
-    entry.launches[int(Lot::scattered_f64)] = launch<Double, Singles<double>>;
+    entry.launches[int(Lot::words)] = launch<Float, Words>;
+    entry.launches[int(Lot::halves)] = launch<Float, Halves>;
+    entry.launches[int(Lot::mixed)] = launch<Float, Mixed>;
+    entry.launches[int(Lot::general)] = launch<Float, General>;
+    entry.launches[int(Lot::doubles)] = launch<Double, Doubles>;
+    if constexpr (Float::direction != Direction::value) entry.launches[int(Lot::columns)] = launch_columns<Float>;
     return entry;
   }
 };

@@ -13,8 +13,8 @@ FASTVAE_FN const Constants<double>& constants(const CutJob& job, double) { retur
 // A row's sum, or a chunk's.
 template <class T>
 FASTVAE_FN void store_team_sum(const CutJob& job, const Stretch& stretch, int k, T total) {
-  if (job.chunks == 1) store_sum<T>(job, job.output[k], stretch.row, total);
-  else static_cast<T*>(job.partial)[(k * job.rows + stretch.row) * job.chunks + stretch.chunk] = total;
+  if (job.terms[k] == nullptr) store_sum<T>(job, job.output[k], stretch.row, total);
+  else static_cast<T*>(job.terms[k])[stretch.row * job.chunks + stretch.chunk] = total;
 }
 
 // A unit's sum, by pairs.
@@ -47,43 +47,77 @@ FASTVAE_FN void apply_weight(const T (&weight)[width], T (&y)[outputs][width]) {
     for (int e = 0; e < width; ++e) y[k][e] = weight[e] == T(0) ? T(0) : y[k][e] * weight[e];
 }
 
-// `D` computes in A::T; its sampled inputs come last: noise is one, sums over samples are two.
+// Where a thread's rows of all operands begin.
+template <class D>
+struct Rows {
+  static constexpr int read = D::inputs - D::sampled;  // from memory
+  char *input[read], *output[D::outputs], *weight;
+  SampleRow samples;
+};
+
+// What a row holds for all its elements is read into `x` here, once.
+template <class D, class A>
+FASTVAE_FN Rows<D> rows_at(const CutJob& job, const Stretch& stretch, typename A::T (&x)[D::inputs][A::width]) {
+  using T = typename A::T;
+  Rows<D> rows = {};
+  FASTVAE_UNROLL
+  for (int k = 0; k < rows.read; ++k) {
+    const Operand& input = job.input[k];
+    if (!is_held(job, k)) {
+      rows.input[k] = stepping_row<A>(job, input, stretch);
+      continue;
+    }
+    rows.input[k] = held_row<A>(job, input, stretch);
+    T value = held_value<T>(input, rows.input[k]);
+    for (int e = 0; e < A::width; ++e) x[k][e] = value;
+  }
+  FASTVAE_UNROLL
+  for (int k = 0; k < D::outputs; ++k) rows.output[k] = stepping_row<A>(job, job.output[k], stretch);
+  rows.weight = row_of<A>(job, job.weight, stretch);
+  if constexpr (D::sampled > 0) rows.samples = sample_row<A>(job, stretch);
+  return rows;
+}
+
+// Values of a unit. `D` computes in A::T; its sampled inputs come last: noise is one, sums over samples are two.
+template <class D, class A>
+FASTVAE_FN void compute_unit(const CutJob& job, const Rows<D>& rows, const Unit& unit,
+                             typename A::T (&x)[D::inputs][A::width], typename A::T (&y)[D::outputs][A::width]) {
+  constexpr int read = Rows<D>::read;
+  constexpr bool weighted = !std::is_same_v<A, Words> && !std::is_same_v<A, Halves>;
+  Raw<A> raw[read];
+  FASTVAE_UNROLL
+  for (int k = 0; k < read; ++k)
+    if (!is_held(job, k)) raw[k] = load<A>(job.input[k], rows.input[k], unit);
+  if constexpr (D::sampled == 1) sample_noise<A>(job, rows.samples, 0, unit, x[read]);
+  if constexpr (D::sampled == 2) sum_samples<A>(job, rows.samples, unit, x[read], x[read + 1]);
+  FASTVAE_UNROLL
+  for (int k = 0; k < read; ++k)
+    if (!is_held(job, k)) convert<A>(job.input[k], raw[k], x[k]);
+  apply<D>(job, x, y, std::make_index_sequence<D::inputs>(), std::make_index_sequence<D::outputs>());
+  if constexpr (weighted) {
+    if (!job.weighted) return;
+    typename A::T weight[A::width];
+    load_values<A>(job.weight, rows.weight, unit, weight);
+    apply_weight(weight, y);
+  }
+}
+
 template <class D, class A>
 FASTVAE_FN void walk_stretch(const CutJob& job, const Stretch& stretch, typename A::T (&sums)[D::outputs]) {
   using T = typename A::T;
-  constexpr int read = D::inputs - D::sampled;
   for (int k = 0; k < D::outputs; ++k) sums[k] = T(0);
   if (stretch.first >= stretch.end) return;
-
-  Row<A> in_row[read], out_row[D::outputs];
-  for (int k = 0; k < read; ++k) in_row[k] = row_of<A>(job, job.input[k], stretch);
-  for (int k = 0; k < D::outputs; ++k) out_row[k] = row_of<A>(job, job.output[k], stretch);
-  Row<A> weight_row = row_of<A>(job, job.weight, stretch);
-  SampleRow<A> samples = {};
-  if constexpr (D::sampled > 0) samples = sample_row<A>(job, stretch);
-
+  T x[D::inputs][A::width];
+  Rows<D> rows = rows_at<D, A>(job, stretch, x);
   FASTVAE_ROLLED
   for (int position = stretch.first; position < stretch.end; position += stretch.step) {
     Unit unit = unit_at<A>(stretch, position);
-    Raw<A> raw[read], raw_weight = {};
-    T x[D::inputs][A::width], y[D::outputs][A::width];
-    FASTVAE_UNROLL
-    for (int k = 0; k < read; ++k) raw[k] = load<A>(job, job.input[k], in_row[k], unit);
-    if (job.weighted) raw_weight = load<A>(job, job.weight, weight_row, unit);
-    if constexpr (D::sampled == 1) sample_noise<A>(job, samples, 0, unit, x[read]);
-    if constexpr (D::sampled == 2) sum_samples<A>(job, samples, unit, x[read], x[read + 1]);
-    FASTVAE_UNROLL
-    for (int k = 0; k < read; ++k) convert(job.input[k], raw[k], x[k]);
-    apply<D>(job, x, y, std::make_index_sequence<D::inputs>(), std::make_index_sequence<D::outputs>());
-    if (job.weighted) {
-      T weight[A::width];
-      convert(job.weight, raw_weight, weight);
-      apply_weight(weight, y);
-    }
+    T y[D::outputs][A::width];
+    compute_unit<D, A>(job, rows, unit, x, y);
     FASTVAE_UNROLL
     for (int k = 0; k < D::outputs; ++k) {
-      if (job.output[k].summed) sums[k] += sum(unit, y[k]);
-      else if (job.output[k].data != nullptr) store<A>(job, job.output[k], out_row[k], unit, y[k]);
+      if (has(job, Fate::summed, k)) sums[k] += sum(unit, y[k]);
+      else if (has(job, Fate::stored, k)) store<A>(job.output[k], rows.output[k], unit, y[k]);
     }
   }
 }

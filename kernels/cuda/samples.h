@@ -11,10 +11,9 @@ struct Quad {
 };
 
 FASTVAE_FN Quad normals(uint64_t seed, uint64_t block) {
-  Block<uint64_t> words = philox(Block<uint64_t>{block & 0xffffffffu, block >> 32, 0, 0}, static_cast<uint32_t>(seed),
-                                 static_cast<uint32_t>(seed >> 32));
-  Normals a = box_muller(static_cast<uint32_t>(words.w0), static_cast<uint32_t>(words.w1));
-  Normals b = box_muller(static_cast<uint32_t>(words.w2), static_cast<uint32_t>(words.w3));
+  Block<uint32_t> counter{static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 0};
+  Block<uint32_t> words = philox(counter, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+  Normals a = box_muller(words.w0, words.w1), b = box_muller(words.w2, words.w3);
   return {{a.n0, a.n1, b.n0, b.n1}};
 }
 
@@ -22,24 +21,36 @@ FASTVAE_FN Quad normals(uint64_t seed, uint64_t block) {
 FASTVAE_FN void store_normals(uint64_t seed, int64_t block, float* out, int64_t count) {
   if (4 * block >= count) return;
   Quad quad = normals(seed, static_cast<uint64_t>(block));
-  Packed packed;
-  memcpy(packed.word, quad.n, sizeof(quad.n));
-  char* at = reinterpret_cast<char*>(out + 4 * block);
-  if (4 * block + 4 <= count) store_words(packed, 16, at);
+  if (4 * block + 4 <= count)
+    store_words(pack<4>(Type::f32, quad.n).word, 16, reinterpret_cast<char*>(out + 4 * block));
   else
-    for (int e = 0; 4 * block + e < count; ++e) store_narrow(packed, e, 2, at + 4 * e);
+    for (int e = 0; 4 * block + e < count; ++e) out[4 * block + e] = quad.n[e];
 }
 
-// Noise of the elements from number `first` on: whole counters, or one element of one.
-template <class T, int width>
-FASTVAE_FN void noise(uint64_t seed, uint64_t first, T (&eps)[width]) {
-  if constexpr (width == 1) {
-    Quad quad = normals(seed, first / 4);
-    float low = first & 1 ? quad.n[1] : quad.n[0], high = first & 1 ? quad.n[3] : quad.n[2];
-    eps[0] = first & 2 ? high : low;
+FASTVAE_FN float normal(uint64_t seed, uint64_t number) {
+  Quad quad = normals(seed, number / 4);
+  float low = number & 1 ? quad.n[1] : quad.n[0], high = number & 1 ? quad.n[3] : quad.n[2];
+  return number & 2 ? high : low;
+}
+
+template <class A>
+FASTVAE_FN void noise_one_by_one(uint64_t seed, uint64_t first, typename A::T (&eps)[A::width]) {
+  FASTVAE_ROLLED
+  for (int e = 0; e < A::width; ++e) {
+    float drawn = normal(seed, first + e);
+    for (int other = 0; other < A::width; ++other) eps[other] = other == e ? drawn : eps[other];
+  }
+}
+
+// Noise of the elements from number `first` on: whole counters; in lots that are not dense, any.
+template <class A>
+FASTVAE_FN void noise(uint64_t seed, uint64_t first, typename A::T (&eps)[A::width]) {
+  if constexpr (A::width == 1) {
+    noise_one_by_one<A>(seed, first, eps);
   } else {
+    if (!kDense<A> && (first & 3) != 0) return noise_one_by_one<A>(seed, first, eps);
     FASTVAE_UNROLL
-    for (int q = 0; q < width; q += 4) {
+    for (int q = 0; q < A::width; q += 4) {
       Quad quad = normals(seed, (first + q) / 4);
       for (int e = 0; e < 4; ++e) eps[q + e] = quad.n[e];
     }
@@ -47,52 +58,73 @@ FASTVAE_FN void noise(uint64_t seed, uint64_t first, T (&eps)[width]) {
 }
 
 // Where a row's noise and gradient begin.
-template <class A>
 struct SampleRow {
   uint64_t seed;
-  int64_t row;
-  Row<A> eps, grad;
+  int64_t first;  // number of the element at column 0
+  char *eps, *grad;
 };
 
 template <class A>
-FASTVAE_FN SampleRow<A> sample_row(const CutJob& job, const Stretch& stretch) {
-  return {job.has_eps ? 0 : *job.seed, stretch.row, row_of<A>(job, job.eps, stretch),
-          row_of<A>(job, job.grad_z, stretch)};
+FASTVAE_FN SampleRow sample_row(const CutJob& job, const Stretch& stretch) {
+  int64_t first = stretch.row * job.cols + (kDense<A> ? stretch.first_col : 0);
+  return {job.has_eps ? 0 : *job.seed, first, row_of<A>(job, job.eps, stretch), row_of<A>(job, job.grad_z, stretch)};
 }
 
 template <class A>
-FASTVAE_FN void sample_noise(const CutJob& job, const SampleRow<A>& at, int64_t k, const Unit& unit,
-                             typename A::T (&eps)[A::width]) {
-  if (job.has_eps) {
-    Row<A> row = advance<A>(job.eps, at.eps, k * job.eps_sample_stride);
-    convert(job.eps, load<A>(job, job.eps, row, unit), eps);
+FASTVAE_FN void load_values(const Operand& operand, const char* row, const Unit& unit, typename A::T (&x)[A::width]) {
+  if (is_held(operand)) {
+    typename A::T value = held_value<typename A::T>(operand, row);
+    for (int e = 0; e < A::width; ++e) x[e] = value;
   } else {
-    noise(at.seed, static_cast<uint64_t>((k * job.rows + at.row) * job.cols + unit.col), eps);
+    convert<A>(operand, load<A>(operand, row, unit), x);
   }
+}
+
+FASTVAE_FN char* advance(const Operand& operand, char* row, int64_t elements) {
+  return row + (elements << log_bytes(operand.type));
+}
+
+template <class A>
+FASTVAE_FN void sample_noise(const CutJob& job, const SampleRow& at, int64_t k, const Unit& unit,
+                             typename A::T (&eps)[A::width]) {
+  if (job.has_eps) load_values<A>(job.eps, advance(job.eps, at.eps, k * job.eps_sample_stride), unit, eps);
+  else noise<A>(at.seed, static_cast<uint64_t>(k * job.rows * job.cols + at.first + unit.col), eps);
+}
+
+template <class A>
+FASTVAE_FN void sample_gradient(const CutJob& job, const SampleRow& at, int64_t k, const Unit& unit,
+                                typename A::T (&grad)[A::width], typename A::T (&grad_eps)[A::width]) {
+  typename A::T eps[A::width];
+  char* row = advance(job.grad_z, at.grad, k * job.grad_sample_stride);
+  if (is_held(job.grad_z)) {
+    load_values<A>(job.grad_z, row, unit, grad);
+    sample_noise<A>(job, at, k, unit, eps);
+  } else {
+    Raw<A> raw = load<A>(job.grad_z, row, unit);
+    sample_noise<A>(job, at, k, unit, eps);
+    convert<A>(job.grad_z, raw, grad);
+  }
+  for (int e = 0; e < A::width; ++e) grad_eps[e] = grad[e] * eps[e];
 }
 
 // Sums over the samples of grad_z and grad_z * eps, samples in their order.
 template <class A>
-FASTVAE_FN void sum_samples(const CutJob& job, const SampleRow<A>& at, const Unit& unit, typename A::T (&sum)[A::width],
+FASTVAE_FN void sum_samples(const CutJob& job, const SampleRow& at, const Unit& unit, typename A::T (&sum)[A::width],
                             typename A::T (&sum_eps)[A::width]) {
   using T = typename A::T;
-  T lost[A::width], lost_eps[A::width];
-  for (int e = 0; e < A::width; ++e) sum[e] = sum_eps[e] = lost[e] = lost_eps[e] = T(0);
+  for (int e = 0; e < A::width; ++e) sum[e] = sum_eps[e] = T(0);
   if (job.grad_z.data == nullptr) return;
+  sample_gradient<A>(job, at, 0, unit, sum, sum_eps);
+  if (job.samples == 1) return;
+  T lost[A::width], lost_eps[A::width];
+  for (int e = 0; e < A::width; ++e) lost[e] = lost_eps[e] = T(0);
   FASTVAE_ROLLED
-  for (int64_t k = 0; k < job.samples; ++k) {
-    T grad[A::width], eps[A::width];
-    Row<A> row = advance<A>(job.grad_z, at.grad, k * job.grad_sample_stride);
-    Raw<A> raw = load<A>(job, job.grad_z, row, unit);
-    sample_noise<A>(job, at, k, unit, eps);
-    convert(job.grad_z, raw, grad);
-    if (k == 0) {  // usually the only one
-      for (int e = 0; e < A::width; ++e) sum[e] = grad[e], sum_eps[e] = grad[e] * eps[e];
-      continue;
-    }
+  for (int64_t k = 1; k < job.samples; ++k) {
+    T grad[A::width], grad_eps[A::width];
+    sample_gradient<A>(job, at, k, unit, grad, grad_eps);
     for (int e = 0; e < A::width; ++e) {
       add_compensated(grad[e], sum[e], lost[e]);
-      add_compensated(grad[e] * eps[e], sum_eps[e], lost_eps[e]);
+      add_compensated(grad_eps[e], sum_eps[e], lost_eps[e]);
     }
   }
 }

@@ -1,35 +1,45 @@
-// Which elements a thread takes. A row is a line of positions, its elements behind a few empty ones, so that a unit of
-// positions is whole counters of the noise stream, and aligned memory where the operand is contiguous.
+// Which elements a thread takes. A row is a line of positions, its elements behind a few empty ones where units are
+// general, so that a unit of positions is whole counters of the noise stream, and aligned memory where the operand is
+// contiguous.
 #pragma once
+
+#include <type_traits>
 
 #include "compiler.h"
 #include "cut_job.h"
 
 namespace fastvae::FASTVAE_ISA {
 
-// The unit that a thread takes at a time, and the type it computes in. 16 bytes are a quad of floats, an octet of
-// halves.
-struct Quads {
+// The unit that a thread takes at a time, as elements and as words of memory at most, and the type it computes in.
+struct Words {
   using T = float;
-  static constexpr int width = 4;
+  static constexpr int width = 8, words = 8;
 };
-struct Octets {
+struct Halves {
   using T = float;
-  static constexpr int width = 8;
+  static constexpr int width = 8, words = 4;
 };
-template <class Arithmetic>
-struct Singles {
-  using T = Arithmetic;
-  static constexpr int width = 1;
+struct Mixed {
+  using T = float;
+  static constexpr int width = 4, words = 4;
+};
+struct General {
+  using T = float;
+  static constexpr int width = 4, words = 4;
+};
+struct Doubles {
+  using T = double;
+  static constexpr int width = 1, words = 2;
 };
 
+// Whether units are whole and aligned.
 template <class A>
-constexpr bool kScattered = A::width == 1;
+constexpr bool kDense = std::is_same_v<A, Words> || std::is_same_v<A, Halves> || std::is_same_v<A, Mixed>;
 
 // A thread's stretch of a tile.
 struct Stretch {
   int64_t row, chunk;
-  int64_t outer, inner;  // the row's place in the two batch dimensions of a job that is not scattered
+  int64_t outer, inner;  // the row's place in two batch dimensions
   int64_t first_col;     // column of position 0, before the row's first where the row does not begin a unit
   int lane;              // among the threads of the row
   int first, step;       // positions of the first unit, and between units
@@ -37,7 +47,7 @@ struct Stretch {
 };
 
 struct Unit {
-  int64_t col;     // of its first element
+  int64_t col;     // of its first element, in a dense lot counted from the chunk's first
   unsigned valid;  // by bits, the elements that are the row's
 };
 
@@ -51,16 +61,14 @@ template <class A>
 FASTVAE_FN Stretch stretch_of(const CutJob& job, int64_t tile, int thread) {
   Stretch stretch;
   // Chunks of one row each, or rows of one chunk each.
-  stretch.row = job.chunks > 1 ? quotient(tile, job.chunks) : (tile * kThreads + thread) >> job.log_lanes;
+  stretch.row = job.chunks == 1 ? (tile * kThreads + thread) >> job.log_lanes
+                : job.rows == 1 ? 0
+                                : quotient(tile, job.chunks);
   stretch.chunk = job.chunks > 1 ? tile - stretch.row * job.chunks : 0;
-  stretch.outer = 0;
-  stretch.inner = stretch.row;
-  if (!kScattered<A> && job.sizes[0] != 1) {
-    stretch.outer = quotient(stretch.row, job.sizes[1]);
-    stretch.inner = stretch.row - stretch.outer * job.sizes[1];
-  }
+  stretch.outer = job.sizes[0] == 1 ? 0 : quotient(stretch.row, job.sizes[1]);
+  stretch.inner = job.sizes[0] == 1 ? stretch.row : stretch.row - stretch.outer * job.sizes[1];
   stretch.lane = thread & ((1 << job.log_lanes) - 1);
-  int lead = static_cast<int>((stretch.row * job.cols) & (A::width - 1));
+  int lead = kDense<A> ? 0 : static_cast<int>((stretch.row * job.cols) & (A::width - 1));
   stretch.first_col = stretch.chunk * job.span - lead;
   stretch.first = stretch.lane * A::width;
   stretch.step = A::width << job.log_lanes;
@@ -74,6 +82,7 @@ FASTVAE_FN Stretch stretch_of(const CutJob& job, int64_t tile, int thread) {
 template <class A>
 FASTVAE_FN Unit unit_at(const Stretch& stretch, int position) {
   constexpr unsigned all = (1u << A::width) - 1;
+  if (kDense<A>) return {position, all};
   int before = stretch.begin - position, behind = position + A::width - stretch.end;
   unsigned valid = before > 0 ? all << before : all;
   if (behind > 0) valid &= all >> behind;
@@ -82,13 +91,13 @@ FASTVAE_FN Unit unit_at(const Stretch& stretch, int position) {
 
 FASTVAE_FN bool is_valid(const Unit& unit, int element) { return (unit.valid >> element) & 1; }
 
-// Offset of element `index`, counted in row-major order over dimensions first .. last.
-FASTVAE_CALL int64_t offset_of(const CutJob& job, const Operand& operand, int first, int last, int64_t index) {
+// Where a row begins, counted in elements. Rows are numbered in row-major order over the batch dimensions.
+FASTVAE_CALL int64_t offset_of_row(const CutJob& job, const Operand& operand, int64_t row) {
   int64_t offset = 0;
-  for (int d = last - 1; d >= first; --d) {
-    int64_t above = quotient(index, job.sizes[d]);
-    offset += (index - above * job.sizes[d]) * operand.strides[d];
-    index = above;
+  for (int d = job.batch_ndim - 1; d >= 0; --d) {
+    int64_t above = quotient(row, job.sizes[d]);
+    offset += (row - above * job.sizes[d]) * operand.strides[d];
+    row = above;
   }
   return offset;
 }

@@ -164,12 +164,8 @@ Tensor Plan::output_grad(const Tensor& like, bool needed) {
 }
 
 Tensor Plan::output_shared(Tensor sums) {
-  if (sums_shared()) {
-    add_output(sums, false);
-    job.output[job.outputs - 1].shared = true;
-  } else {
-    left_.push_back({sums, add_output(empty(shape_, accumulate_dtype(), device_), false)});
-  }
+  add_output(sums, false);
+  job.output[job.outputs - 1].shared = true;
   return sums;
 }
 
@@ -272,7 +268,6 @@ void Plan::run() {
   merge(order);
   classify(job);
   compute(job);
-  for (auto& [sums, terms] : left_) sum_to(sums, terms);
 }
 
 }  // namespace fastvae

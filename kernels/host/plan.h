@@ -1,8 +1,6 @@
 // From tensors to a Job: broadcasting, merging of dimensions, what lies in place.
 #pragma once
 
-#include <utility>
-
 #include "job.h"
 #include "tensors.h"
 
@@ -10,8 +8,6 @@ namespace fastvae {
 
 // Supplied by each device's library. `compute` cuts a job into pieces of that device's liking and works through them.
 void compute(const Job& job);
-// Whether `compute` adds up what is shared; else the terms are left at full shape, and torch adds them up.
-bool sums_shared();
 void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device& device);
 void compute_normals(const uint64_t* seed, float* out, int64_t count, const Device& device);
 
@@ -49,7 +45,6 @@ class __attribute__((visibility("hidden"))) Plan {  // as Tensor is
   int64_t event_ndim_, num_samples_;
   torch::headeronly::ScalarType first_dtype_;
   Device device_;
-  std::vector<std::pair<Tensor, Tensor>> left_;  // sums, and their terms for torch to add up
 
   Operand operand(const Tensor& tensor, int64_t skip_leading = 0, int64_t event_ndim = 0) const;
   torch::headeronly::ScalarType accumulate_dtype() const;

@@ -119,11 +119,4 @@ Tensor new_like(const Tensor& tensor) {
   return empty_strided(shape, layout, tensor.scalar_type(), device_of(tensor));
 }
 
-void sum_to(Tensor& sums, const Tensor& terms) {
-  Shape dims;
-  for (int64_t d = 0; d < terms.dim(); ++d)
-    if (sums.size(d) != terms.size(d)) dims.push_back(d);
-  torch::stable::sum_out(sums, terms, dims, true);
-}
-
 }  // namespace fastvae

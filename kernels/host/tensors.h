@@ -29,7 +29,6 @@ bool is_seed(const Tensor& tensor);
 Shape broadcast(const std::vector<const Tensor*>& tensors);  // null pointers are passed over
 bool has_shape(const Tensor& tensor, const Shape& shape);
 Tensor empty(const Shape& shape, torch::headeronly::ScalarType dtype, const Device& device);
-Tensor new_like(const Tensor& tensor);           // torch.empty_like: dense layouts are kept
-void sum_to(Tensor& sums, const Tensor& terms);  // over the dimensions that are one in `sums`
+Tensor new_like(const Tensor& tensor);  // torch.empty_like: dense layouts are kept
 
 }  // namespace fastvae

@@ -25,6 +25,19 @@ FASTVAE_FN T max(T a, T b) {
   return a < b ? b : a;
 }
 
+#if defined(__CUDA_ARCH__)
+FASTVAE_FN float min(float a, float b) {
+  float least;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(least) : "f"(a), "f"(b));
+  return least;
+}
+FASTVAE_FN float max(float a, float b) {
+  float most;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(most) : "f"(a), "f"(b));
+  return most;
+}
+#endif
+
 // condition ? a : b, on the host by bits: what GCC knows of a constant that was chosen it makes branches of.
 template <class T>
 FASTVAE_FN T choose(bool condition, T a, T b) {
@@ -63,12 +76,59 @@ FASTVAE_FN float sqrt(float x) { return __builtin_sqrtf(x); }
 FASTVAE_FN double sqrt(double x) { return __builtin_sqrt(x); }
 #endif
 
+// Of positive normal x or 0, by a GPU's own instructions: the root within an ulp, where its exact form takes a branch
+// and eight instructions.
+FASTVAE_FN float fast_sqrt(float x) {
+#if defined(__CUDA_ARCH__)
+  float root;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return root;
+#else
+  return sqrt(x);
+#endif
+}
+
+FASTVAE_FN float fast_log2(float x) {
+#if defined(__CUDA_ARCH__)
+  float log;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(log) : "f"(x));
+  return log;
+#else
+  return std::log2(x);
+#endif
+}
+
+// a / b for b in [1, 2]: a GPU's reciprocal and one step of Newton's, within an ulp, no branch for other divisors.
+FASTVAE_FN float divide_in_range(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  float reciprocal;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(b));
+  float quotient = a * reciprocal;
+  return fma(fma(-quotient, b, a), reciprocal, quotient);
+#else
+  return a / b;
+#endif
+}
+FASTVAE_FN double divide_in_range(double a, double b) { return a / b; }
+
 FASTVAE_FN float power_of_two(int32_t n) { return bit_cast<float>((n + 127) << 23); }
+
+// Bounds of t, beyond which e^t is as good as infinite, or 0. A GPU does without subnormal results: half the work.
+#if defined(FASTVAE_GPU)
+constexpr float kLeastExponent = -87.0f;
+#else
+constexpr float kLeastExponent = -105.0f;
+#endif
+constexpr float kMostExponent = 89.0f;
 
 // p 2^n in two factors: 2^128 and the subnormals are out of one factor's range.
 FASTVAE_FN float scale_by_power(float p, int32_t n) {
+#if defined(FASTVAE_GPU)
+  return (p + p) * bit_cast<float>((n << 23) + (126 << 23));  // 0 for n = -126
+#else
   int32_t half = n >> 1;
   return p * power_of_two(half) * power_of_two(n - half);
+#endif
 }
 
 // t = n ln 2 + r with |r| <= ln 2 / 2, and e^r - 1 = r + r^2 c to full relative accuracy.
@@ -93,8 +153,8 @@ struct Exponentials {
 };
 
 FASTVAE_FN Exponentials<float> exponentials(float t) {
-  float below_overflow = min(t, 89.0f);
-  Reduced e = reduce(max(below_overflow, -105.0f));
+  float below_overflow = min(t, kMostExponent);
+  Reduced e = reduce(max(below_overflow, kLeastExponent));
   float expm1_r = e.expm1();
   // 2^128 is no float: e^t - 1 is made at half its size.
   float half = power_of_two(max(e.power, -100) - 1);
@@ -113,15 +173,19 @@ FASTVAE_FN Exponentials<double> exponentials(double t) {
 }
 
 FASTVAE_FN float exp(float t) {
-  Reduced e = reduce(max(min(t, 89.0f), -105.0f));
+  Reduced e = reduce(max(min(t, kMostExponent), kLeastExponent));
   return scale_by_power(1.0f + e.expm1(), e.power);
 }
 FASTVAE_FN double exp(double t) { return std::exp(t); }
 
 // e^t for t <= 0.
 FASTVAE_FN float exp_decay(float t) {
-  Reduced e = reduce(max(t, -105.0f));
+  Reduced e = reduce(max(t, kLeastExponent));
+#if defined(FASTVAE_GPU)
+  return scale_by_power(1.0f + e.expm1(), e.power);
+#else
   return (1.0f + e.expm1()) * power_of_two(e.power + 64) * 0x1p-64f;
+#endif
 }
 FASTVAE_FN double exp_decay(double t) { return std::exp(t); }
 
@@ -157,7 +221,7 @@ FASTVAE_FN T softplus(T t) {
 template <class T>
 FASTVAE_FN T sigmoid(T t) {
   T e = exp_decay(-abs(t));
-  return (t < T(0) ? e : T(1)) / (T(1) + e);
+  return divide_in_range(t < T(0) ? e : T(1), T(1) + e);
 }
 
 }  // namespace fastvae::FASTVAE_ISA

@@ -20,7 +20,7 @@ struct BernoulliLogProb {
     grad_x = grad * (logits * c.x_scale);
     // x - sigmoid(l) by the smaller of sigmoid(l) and 1 - sigmoid(l): what is left at a saturated pixel is not rounded
     // off.
-    T e = exp_decay(-abs(logits)), smaller = e / (T(1) + e), target = x * c.x_scale;
+    T e = exp_decay(-abs(logits)), smaller = divide_in_range(e, T(1) + e), target = x * c.x_scale;
     grad_logits = grad * (logits > T(0) ? (target - T(1)) + smaller : target - smaller);
   }
 };
@@ -43,7 +43,7 @@ struct GaussianLogProb {
     grad_mean = grad * standardized(residual, s.inv_std);
     grad_x = -grad_mean * c.x_scale;
     T slope = T(0.5) * fma(residual, residual, T(-1));
-    grad_scale = s.d_log_var == T(0) ? T(0) : grad * (slope * s.d_log_var);
+    grad_scale = s.flat ? T(0) : grad * (slope * s.d_log_var);
   }
 };
 

@@ -24,6 +24,14 @@
 #define FASTVAE_ISA generic
 #endif
 
+// Whether this is a GPU's code, be it that the host compiles it to test it.
+#define FASTVAE_IS_gpu 1
+#define FASTVAE_JOIN(a, b) a##b
+#define FASTVAE_IS(isa) FASTVAE_JOIN(FASTVAE_IS_, isa)
+#if FASTVAE_IS(FASTVAE_ISA)
+#define FASTVAE_GPU 1
+#endif
+
 namespace fastvae::FASTVAE_ISA {
 
 // Contraction is off and every fused operation is written out: vector body and scalar tail then give the same bits.

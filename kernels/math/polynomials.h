@@ -41,4 +41,8 @@ FASTVAE_FN float cosine_polynomial(float f2) {
   return polynomial(f2, 1.0f, -1.23370051f, 0.253669202f, -0.0208600722f, 0.000903631677f);
 }
 
+// -2 log(1 - v) = v p(v) for 0 <= v <= 1/32.
+// Error 5.3e-7 of v, before rounding 5.1e-7.
+FASTVAE_FN float squared_radius_polynomial(float v) { return polynomial(v, 2.0000005f, 0.9997135f, 0.69083345f); }
+
 }  // namespace fastvae::FASTVAE_ISA

@@ -31,7 +31,7 @@ FASTVAE_FN T kl_element(T mean, T kl_of_scale) {
 // d ((ratio - 1 - log ratio) / 2) / d parameter of q, ratio = var_q / var_p.
 template <class ScaleAs, class T>
 FASTVAE_FN T kl_slope(const Scale<T>& q, T ratio_minus_1, T inv_std_p) {
-  T slope = choose(q.d_log_var == T(0), T(0), T(0.5) * ratio_minus_1 * q.d_log_var);
+  T slope = choose(q.flat, T(0), T(0.5) * ratio_minus_1 * q.d_log_var);
   if constexpr (ScaleAs::logarithmic) return slope;
   else return choose(q.std == T(INFINITY), T(ScaleAs::kl_slope_at_infinity) * inv_std_p * inv_std_p, slope);
 }
@@ -91,7 +91,7 @@ struct KlNormal {
     grad_mean_q = mean;
     grad_mean_p = -mean;
     grad_scale_q = choose(floored, T(0), scaled(grad, kl_slope<ScaleAs>(q, ratio.minus_1, p.inv_std)));
-    grad_scale_p = choose(floored | (p.d_log_var == T(0)), T(0), scaled(grad, slope_p));
+    grad_scale_p = choose(floored | p.flat, T(0), scaled(grad, slope_p));
   }
 };
 

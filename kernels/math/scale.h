@@ -11,25 +11,31 @@ template <class T>
 struct Scale {
   T log_var, std, inv_std;
   T var_minus_1, kl;   // var - 1 and var - 1 - log var
-  T d_log_var, d_std;  // d log_var and d std / d parameter, 0 where the clamp holds
+  T d_log_var, d_std;  // d log_var and d std / d parameter
+  bool flat;           // whether d log_var is 0: the clamp holds
 };
 
 // `kl_slope_at_infinity` of a way to read that is not logarithmic: the limit of d ((var - 1 - log var) / 2) / d
 // parameter.
 
 template <class T>
+FASTVAE_FN bool is_outside(T value, T lo, T hi) {
+  return (value < lo) | (value > hi);  // no short circuit: a branch would not vectorise
+}
+
+template <class T>
 FASTVAE_FN T clamp_slope(T value, T lo, T hi, T slope) {
-  return (value < lo) | (value > hi) ? T(0) : slope;  // no short circuit: a branch would not vectorise
+  return is_outside(value, lo, hi) ? T(0) : slope;
 }
 
 // From s = log std, by e^2s - 1 - 2s = (e^s - 1)^2 + 2 (e^s - 1 - s): one exponential, and no term cancels another.
 template <class T>
-FASTVAE_FN Scale<T> of_log_std(T s, T d_log_var) {
+FASTVAE_FN Scale<T> of_log_std(T s, T d_log_var, bool flat) {
   Exponentials<T> e = exponentials(s);
   T kl = fma(e.expm1, e.expm1, T(2) * e.expm1_minus_t);
   // A closed clamp is a zero gradient whatever the noise, an infinite std included.
-  T d_std = choose(d_log_var == T(0), T(0), T(0.5) * d_log_var * e.exp);
-  return {s + s, e.exp, exp(-s), e.expm1 * (e.expm1 + T(2)), kl, d_log_var, d_std};
+  T d_std = choose(flat, T(0), T(0.5) * d_log_var * e.exp);
+  return {s + s, e.exp, exp(-s), e.expm1 * (e.expm1 + T(2)), kl, d_log_var, d_std, flat};
 }
 
 // From a variance that was not made from its logarithm: by the series near var = 1, directly elsewhere.
@@ -57,7 +63,7 @@ struct LogVar {
   template <class T>
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
     T log_var = min(max(p, c.clamp_lo), c.clamp_hi);
-    return of_log_std(T(0.5) * log_var, clamp_slope(p, c.clamp_lo, c.clamp_hi, T(1)));
+    return of_log_std(T(0.5) * log_var, T(1), is_outside(p, c.clamp_lo, c.clamp_hi));
   }
 };
 
@@ -66,7 +72,7 @@ struct LogStd {
   template <class T>
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
     T log_std = min(max(p, c.clamp_lo), c.clamp_hi);
-    return of_log_std(log_std, clamp_slope(p, c.clamp_lo, c.clamp_hi, T(2)));
+    return of_log_std(log_std, T(2), is_outside(p, c.clamp_lo, c.clamp_hi));
   }
 };
 
@@ -76,14 +82,15 @@ struct Var {
   template <class T>
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
     T var = not_negative(min(max(p, c.clamp_lo), c.clamp_hi));
-    T log_var = log(var), std = sqrt(var);
+    T log_var = log(var), std = sqrt(var), d_log_var = clamp_slope(p, c.clamp_lo, c.clamp_hi, T(1) / var);
     return {log_var,
             std,
             T(1) / std,
             var - T(1),
             kl_of_var(var, log_var),
-            clamp_slope(p, c.clamp_lo, c.clamp_hi, T(1) / var),
-            clamp_slope(p, c.clamp_lo, c.clamp_hi, T(0.5) / std)};
+            d_log_var,
+            clamp_slope(p, c.clamp_lo, c.clamp_hi, T(0.5) / std),
+            d_log_var == T(0)};
   }
 };
 
@@ -91,7 +98,7 @@ template <class T>
 FASTVAE_FN Scale<T> of_std(T std, T log_std, T d_log_std, T d_std) {
   T log_var = T(2) * log_std;
   T kl = kl_of_var(std * std, log_var);
-  return {log_var, std, T(1) / std, (std - T(1)) * (std + T(1)), kl, T(2) * d_log_std, d_std};
+  return {log_var, std, T(1) / std, (std - T(1)) * (std + T(1)), kl, T(2) * d_log_std, d_std, d_log_std == T(0)};
 }
 
 struct Std {
