@@ -5,8 +5,10 @@ What needs a GPU (shuffles, barriers, launches, streams) is tested by the other 
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from fastvae.backends import cuda
+from fastvae.ops import CONTRACTS
 
 ROOT = Path(__file__).parents[1]
 KERNELS = ROOT / "kernels"
@@ -92,8 +97,47 @@ def report(tmp_path_factory):
     done = configure(folder, "FASTVAE_CUDA=ON", "FASTVAE_WERROR=ON", *one_architecture, CUDACXX=NVCC)
     assert done.returncode == 0, done.stderr
     text = run(CMAKE, "--build", folder, "--target", "_cuda", "--parallel", "2")
-    assert (folder / "_cuda.so").is_file()
+    driver_and_runtime, architectures, operators = run(sys.executable, "-c", TELL, folder / "_cuda.so").splitlines()
+    assert re.fullmatch(r"\d+ 1\d\d\d0", driver_and_runtime)
+    assert architectures == "90-real"
+    assert set(operators.split()) == CONTRACTS.keys()
     return list(kernels(text))
+
+
+# What the registry asks a library; no GPU is needed for it.
+TELL = """
+import ctypes, sys, torch
+
+library = ctypes.CDLL(sys.argv[1])
+for name in ("fastvae_cuda_versions", "fastvae_cuda_architectures", "fastvae_operators"):
+    tell = getattr(library, name)
+    tell.restype = ctypes.c_char_p
+    print(tell().decode())
+"""
+
+
+@needs_nvcc
+@needs_cmake
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ("all-major", r"(\d+-real )+\d+"),
+        ("OFF", ""),
+    ],
+)
+def test_the_library_is_told_what_it_is_built_for(tmp_path, chosen, told):
+    done = configure(
+        tmp_path,
+        *("FASTVAE_CUDA=ON", "CMAKE_EXPORT_COMPILE_COMMANDS=ON", f"CMAKE_CUDA_ARCHITECTURES={chosen}"),
+        CUDACXX=NVCC,
+    )
+    assert done.returncode == 0, done.stderr
+    entries = json.loads((tmp_path / "compile_commands.json").read_text())
+    commands = {Path(entry["file"]).name: entry["command"] for entry in entries}
+    defined = dict(word.partition("=")[::2] for word in shlex.split(commands["device.cpp"]))
+    architectures = defined["-DFASTVAE_CUDA_ARCHITECTURES"].strip('"')
+    assert re.fullmatch(told, architectures)
+    assert all(cuda.parsed(architecture) for architecture in architectures.split())
 
 
 def kernels(text):

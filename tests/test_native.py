@@ -12,7 +12,7 @@ import torch
 import examples
 from fastvae import backends
 from fastvae.backends import native
-from fastvae.ops import OPERATORS, Likelihood
+from fastvae.ops import CONTRACTS, OPERATORS, Likelihood
 from fastvae.ops._contract import parse
 from fastvae.ops._operator import SCALE_AS
 from fastvae.ops.noise import NORMALS
@@ -45,6 +45,13 @@ def test_tables_have_the_names_of_the_schemas(kind, name, arguments):
 @pytest.mark.parametrize("kernel", [contract.name for *_, name, _ in lines() for contract in OPERATORS[name].contracts])
 def test_every_line_is_bound(kernel):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"fastvae::{kernel}", "CPU")
+    assert kernel in native.operators("cpu")
+
+
+@needs_native
+def test_a_library_names_what_it_has_bound():
+    without = {c.name for name in examples.WITHOUT_KERNELS["native"] for c in OPERATORS[name].contracts}
+    assert native.operators("cpu") == CONTRACTS.keys() - without
 
 
 SOFTPLUS = {"scale_as": "softplus", "scale_eps": 1e-4}

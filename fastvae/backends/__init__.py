@@ -4,6 +4,8 @@
 called, `reference` is plain torch and serves any device and any operator that nothing faster serves, saying so. Naming
 a backend, by `use` or by the environment variable FASTVAE_BACKEND, demands it: where it cannot serve, that is an error,
 never a quiet change of backend. What torch.compile is given instead of a kernel: `fastvae.backends.compiled`.
+
+The CPU's library is loaded at import, a GPU's at its first tensor: whether it serves, only the GPU can tell.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
@@ -29,6 +32,7 @@ class Backend(NamedTuple):
 
     why_not: Callable[[str], str | None]  # by type of device: None where it can serve, else the reason
     functions: Callable[[Mapping[str, Contract]], Functions] | None  # None: loading it has registered compiled kernels
+    why_absent: Callable[[str], str | None] | None = None  # of `why_not` what no device need be asked; None: all of it
 
 
 def _triton_why_not(device_type: str) -> str | None:
@@ -46,7 +50,7 @@ def _triton_functions(contracts: Mapping[str, Contract]) -> Functions:
 
 # In the order in which they are preferred.
 BACKENDS = {
-    "native": Backend(native.why_not, None),
+    "native": Backend(native.why_not, None, native.why_absent),
     "triton": Backend(_triton_why_not, _triton_functions),
     "reference": Backend(lambda device_type: None, reference.functions),
 }
@@ -54,23 +58,29 @@ BACKENDS = {
 _DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}  # where a faster backend may stand before the reference
 _demanded: str | None = None
 _contracts: dict[str, Contract] = {}
-_compiled: dict[str, frozenset[str]] = {}  # by type of device: the operators that its library has kernels for
+_unsettled = set(_DISPATCH_KEYS)  # types of device whose library is not loaded yet
+_settling = threading.RLock()
 _undemanded = torch.library.Library("fastvae", "IMPL")
 _override: torch.library.Library | None = None
 
 
 def available() -> dict[str, str | None]:
     """Each backend, with None where it can serve some device here and the reason where it cannot."""
+    for device_type in _DISPATCH_KEYS:
+        settle(device_type)
     return {name: _why_nowhere(backend) for name, backend in BACKENDS.items()}
 
 
 def serving(device_type: str) -> str:
     """The name of the backend that computes on tensors of this type of device ("cpu", "cuda", ...)."""
+    if _demanded is None:
+        settle(device_type)
     return _demanded or _preferred(device_type)
 
 
 def has_kernel(name: str, operator: str, device_type: str) -> bool:
     """Whether the backend has a kernel of its own for the operator on this type of device."""
+    settle(device_type)
     return BACKENDS[name].why_not(device_type) is None and operator in _kernels(name, device_type)
 
 
@@ -94,44 +104,64 @@ def use(name: str) -> Iterator[None]:
 
 def register(contracts: Mapping[str, Contract]) -> None:
     """Give each operator its kernels. Called when operators have been declared; again for further ones."""
-    with_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     further = {name: contract for name, contract in contracts.items() if name not in _contracts}
-    for device_type, key in _DISPATCH_KEYS.items():
-        native.why_not(device_type)  # loads the library, which puts its kernels before those below
-        compiled = {name for name in further if with_kernel(f"fastvae::{name}", key)}
-        _compiled[device_type] = _compiled.get(device_type, frozenset()) | compiled
     _contracts.update(further)
     for operator in further:
         _undemanded.impl(operator, _settled_at_call(operator), "CompositeExplicitAutograd")
+    settle("cpu")
     _demand(_demanded or os.environ.get("FASTVAE_BACKEND") or None)
+
+
+def settle(device_type: str) -> None:
+    """Load the device's library, once. One that cannot serve has the next backend put before its kernels."""
+    with _settling:
+        if device_type not in _unsettled:
+            return
+        reason = native.load(device_type)
+        _unsettled.remove(device_type)
+        if reason is not None:
+            stand_ins = {operator: _settled_at_call(operator) for operator in native.operators(device_type)}
+            _put_before(_undemanded, _DISPATCH_KEYS[device_type], stand_ins)
+        _place(_demanded)  # before what has just been registered
 
 
 def _choose(operator: Operator, numel: int | torch.SymInt, device_type: str) -> Choice:
     """What torch.compile is given."""
     if _demanded is not None or compiled.demanded() is not None:
         return compiled.demanded() or "kernel"
-    if not has_kernel(_preferred(device_type), operator.name, device_type):
+    name = serving(device_type)
+    if name == "reference" or not has_kernel(name, operator.name, device_type):
         return "formula"
     return compiled.choose(operator, numel, device_type)
 
 
 def _why_nowhere(backend: Backend) -> str | None:
-    reasons = [backend.why_not(device_type) for device_type in _DISPATCH_KEYS]
+    reasons = [_why_not(backend, device_type) for device_type in _DISPATCH_KEYS]
     return None if None in reasons else "; ".join(dict.fromkeys(filter(None, reasons)))
 
 
+def _why_not(backend: Backend, device_type: str) -> str | None:
+    """As far as it is known: an import asks no GPU."""
+    known = backend.why_absent if device_type in _unsettled else None
+    return (known or backend.why_not)(device_type)
+
+
 def _preferred(device_type: str) -> str:
-    return next(name for name, backend in BACKENDS.items() if backend.why_not(device_type) is None)
+    return next(name for name, backend in BACKENDS.items() if _why_not(backend, device_type) is None)
 
 
 def _kernels(name: str, device_type: str) -> frozenset[str] | Functions:
     functions = BACKENDS[name].functions
-    return _compiled.get(device_type, frozenset()) if functions is None else functions(_contracts)
+    return native.operators(device_type) if functions is None else functions(_contracts)
 
 
 def _settled_at_call(operator: str) -> Function:
     def call(*args: Any) -> Any:
-        return _function_for(operator, _device_type(args))(*args)
+        device_type = _device_type(args)
+        if device_type in _unsettled:
+            settle(device_type)
+            return _contracts[operator].call(*args)  # anew: its kernel may stand there now
+        return _function_for(operator, device_type)(*args)
 
     return call
 
@@ -168,9 +198,13 @@ def _say_that_plain_torch_computes(operator: str, device_type: str) -> None:
 
 def _demand(name: str | None) -> None:
     """Put `name` before what would serve else; None takes that back."""
-    global _demanded, _override
     if name is not None:
         _check(name)
+    _place(name)
+
+
+def _place(name: str | None) -> None:
+    global _demanded, _override
     if _override is not None:
         _override._destroy()
         _override = None
@@ -189,10 +223,12 @@ def settle_compiled() -> None:
 
 
 def _demanded_functions(name: str, device_type: str) -> Functions:
-    reason = BACKENDS[name].why_not(device_type)
+    reason = _why_not(BACKENDS[name], device_type)
     if reason is not None:
         message = f"backend {name!r} is demanded and cannot serve {device_type!r} tensors: {reason}"
         return dict.fromkeys(_contracts, _refusal(RuntimeError, message))
+    if BACKENDS[name].functions is None and device_type in _unsettled:
+        return {}  # its first tensor settles it
     kernels = _kernels(name, device_type)
     missing = {
         operator: _refusal(NotImplementedError, f"backend {name!r} is demanded and has no kernel for {operator}")
@@ -217,11 +253,11 @@ def _put_before(library: torch.library.Library, key: str, functions: Functions) 
 
 
 def _check(name: str) -> None:
-    reasons = available()
-    if name not in reasons:
-        raise ValueError(f"backend {name!r} is unknown; there are {', '.join(map(repr, reasons))}")
-    if reasons[name] is not None:
-        raise RuntimeError(f"backend {name!r} cannot serve: {reasons[name]}")
+    if name not in BACKENDS:
+        raise ValueError(f"backend {name!r} is unknown; there are {', '.join(map(repr, BACKENDS))}")
+    reason = _why_nowhere(BACKENDS[name])
+    if reason is not None:
+        raise RuntimeError(f"backend {name!r} cannot serve: {reason}")
 
 
 def _device_type(args: tuple[Any, ...]) -> str:

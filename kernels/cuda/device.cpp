@@ -5,6 +5,8 @@
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
 
+#include <string>
+
 #include "../host/tensors.h"
 
 namespace fastvae {
@@ -56,3 +58,20 @@ void OnDevice::check_launch() const {
 }
 
 }  // namespace fastvae
+
+// What the registry asks before this library serves; neither touches a GPU.
+#define FASTVAE_EXPORT extern "C" __attribute__((visibility("default")))
+
+// As CMake has them, "80-real 90": with "-real" machine code alone, else PTX too. Empty where CMake was told none.
+FASTVAE_EXPORT const char* fastvae_cuda_architectures() { return FASTVAE_CUDA_ARCHITECTURES; }
+
+// "driver runtime", as CUDA numbers them; a driver that is not there is 0.
+FASTVAE_EXPORT const char* fastvae_cuda_versions() {
+  static const std::string versions = [] {
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    return std::to_string(driver) + " " + std::to_string(runtime);
+  }();
+  return versions.c_str();
+}

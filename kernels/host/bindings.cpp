@@ -1,6 +1,7 @@
 // The dispatcher's kernels: each operator of kernels/tables as a plan over its operands. Each device's library compiles
 // this file under its dispatch key.
 #include <algorithm>
+#include <string>
 #include <string_view>
 
 #include "call.h"
@@ -145,6 +146,18 @@ Tensor normals(Tensor seed, int64_t count) {
   return out;
 }
 
+// The operators that have been bound, each with a space behind it.
+std::string& bound() {
+  static std::string names;
+  return names;
+}
+
+template <class Kernel>
+void bind(torch::stable::detail::StableLibrary& library, const char* name, Kernel kernel) {
+  library.impl(name, kernel);
+  (bound() += name) += ' ';
+}
+
 }  // namespace
 }  // namespace fastvae
 
@@ -154,7 +167,7 @@ STABLE_TORCH_LIBRARY_IMPL(fastvae, FASTVAE_DISPATCH_KEY, m) {
 #define FASTVAE_KERNEL(op, suffix, D, F, ...)                                                                      \
   {                                                                                                                \
     static constexpr Call call = describe<FASTVAE_ISA::D, FASTVAE_ISA::F>(#op suffix, Formula::op, {__VA_ARGS__}); \
-    m.impl(call.name, kernel<call>);                                                                               \
+    bind(m, call.name, kernel<call>);                                                                              \
   }
 #define OPERATOR(name, F, ...)                    \
   FASTVAE_KERNEL(name, "", Value, F, __VA_ARGS__) \
@@ -164,7 +177,10 @@ STABLE_TORCH_LIBRARY_IMPL(fastvae, FASTVAE_DISPATCH_KEY, m) {
   FASTVAE_KERNEL(name, "_one_pass", OnePass, F, weight, event_ndim, __VA_ARGS__)
 #define FORMULA(...)
 #include "../tables/operators.h"
-  m.impl("rescale_", TORCH_BOX(&rescale_));
-  m.impl("philox", TORCH_BOX(&philox));
-  m.impl("normals", TORCH_BOX(&normals));
+  bind(m, "rescale_", TORCH_BOX(&rescale_));
+  bind(m, "philox", TORCH_BOX(&philox));
+  bind(m, "normals", TORCH_BOX(&normals));
 }
+
+// For the registry: the operators that this library has kernels for.
+extern "C" __attribute__((visibility("default"))) const char* fastvae_operators() { return fastvae::bound().c_str(); }
