@@ -10,12 +10,14 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import examples
 import fastvae
 from fastvae import backends
 from fastvae.ops import OPERATORS
+from fastvae.ops.noise import as_seed, draw_seed
 
 M, L = torch.randn(4, 6), torch.randn(4, 6)
 X, INT, META = torch.rand(4, 6), torch.ones(4, 6, dtype=torch.int64), torch.empty(4, 6, device="meta")
@@ -300,3 +302,65 @@ def test_samples_are_a_dimension_too():
 def test_a_reduced_likelihood_is_not_added_to_an_unreduced_kl(reduction):
     with pytest.raises(ValueError, match=re.escape("log_px is reduced to one number and kl is not, [4]")):
         elbo(ROW.sum(), ROW, reduction=reduction)
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """A CUDA tensor that holds nothing, on any machine."""
+    with FakeTensorMode():
+        tensor = torch.empty(4, 6, device="cuda")
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+        yield tensor
+
+
+@pytest.mark.parametrize("function", [fastvae.rsample, fastvae.rsample_kl])
+@pytest.mark.parametrize(
+    ("name", "make", "wanted"),
+    [
+        (
+            "generator",
+            lambda: torch.Generator("cpu"),
+            "on cuda:0 and registered with the graph by register_generator_state",
+        ),
+        ("seed", lambda: torch.tensor(1, device="cpu"), "on cuda:0"),
+    ],
+    ids=["generator", "seed"],
+)
+def test_noise_of_the_host_is_refused_while_a_graph_is_captured(monkeypatch, on_gpu, function, name, make, wanted):
+    given = {name: make()}
+    function(on_gpu, on_gpu, **given)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    function(on_gpu, on_gpu)
+    function(on_gpu, on_gpu, seed=1)
+    with pytest.raises(RuntimeError) as caught:
+        function(on_gpu, on_gpu, **given)
+    message = f"{name} is on cpu, mean on cuda:0: while a CUDA graph is captured, {name} must be {wanted}"
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("noise", ["fastvae", "torch"])
+def test_a_sample_from_a_generator_of_the_host_is_refused_while_a_graph_is_captured(monkeypatch, on_gpu, noise):
+    posterior = fastvae.distributions.DiagonalGaussian(on_gpu, noise=noise)
+    posterior.sample(torch.Generator("cpu"))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match="generator is on cpu, mean on cuda:0: while a CUDA graph is captured"):
+        posterior.sample(torch.Generator("cpu"))
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        lambda like: as_seed(torch.tensor(1, device="cpu"), like.device),
+        lambda like: draw_seed(like, torch.Generator("cpu")),
+    ],
+    ids=["given", "drawn"],
+)
+def test_a_seed_of_the_host_reaches_a_gpu_without_waiting(monkeypatch, seed):
+    with FakeTensorMode():
+        like = torch.empty(4, 6, device="cuda")
+    copies = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: copies.append("pinned") or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *args, **given: copies.append((*args, given)) or tensor)
+    seed(like)
+    assert copies == ["pinned", (like.device, {"non_blocking": True})]

@@ -53,6 +53,17 @@ def test_a_captured_graph_draws_fresh_noise_at_each_replay(gpu_backend):
         torch.testing.assert_close(found, wanted.detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_noise_of_the_host_in_and_out_of_a_captured_graph(gpu_backend):
+    mean, log_var = parameters(64, 40)
+    drawn, again = (fastvae.rsample(mean, log_var, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(drawn, again)
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        fastvae.rsample(mean, log_var)
+        for noise in ({"generator": torch.Generator()}, {"seed": torch.tensor(1)}):
+            with pytest.raises(RuntimeError, match="is on cpu, mean on cuda:0: while a CUDA graph is captured"):
+                fastvae.rsample(mean, log_var, **noise)
+
+
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_compiled_training_steps(mode, gpu_backend):
     mean, log_var = parameters(64, 40)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from .._shapes import accumulate_dtype
 from ..functional import gaussian_log_prob, kl_normal, kl_standard_normal, rsample
+from ..functional._arguments import check_no_capture
+from ..ops.noise import on_device
 
 Noise = Literal["fastvae", "torch"]
 CLAMP = (-30.0, 20.0)  # on the log-variance
@@ -121,4 +123,6 @@ class DiagonalGaussian:
 
     def _randn(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         device = self.mean.device if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=device, dtype=self.mean.dtype).to(self.mean.device)
+        check_no_capture("generator", device, self.mean.device)
+        eps = torch.randn(shape, generator=generator, device=device, dtype=self.mean.dtype)
+        return on_device(eps, self.mean.device)

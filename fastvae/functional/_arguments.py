@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from typing_extensions import TypeIs  # torch brings it
 
 from ..formulas.scale import SCALE_AS, ScaleName, clamp_bounds
@@ -202,14 +203,29 @@ def check_noise(
         raise ValueError(f"noise comes from one of seed, generator and eps, got {' and '.join(given)}")
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    if generator is not None:
+        check_no_capture("generator", generator.device, device)
     if seed is not None:
         _check_seed(seed)
+        if is_tensor(seed):
+            check_no_capture("seed", seed.device, device)
     if eps is not None:
         check_tensor("eps", eps, FLOATING)
         check_same_device("eps", eps, "mean", device)
         z_shape = [num_samples, *shape] if num_samples else list(shape)
         if list(eps.shape) != z_shape:
             raise ValueError(f"eps must be shaped like z, {z_shape}, got {list(eps.shape)}")
+
+
+def check_no_capture(name: str, source: torch.device, device: torch.device) -> None:
+    """A CUDA graph copies nothing from the host that is made while the graph is captured."""
+    if source.type != "cpu" or device.type != "cuda" or is_compiling():
+        return
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"{name} is on cpu, mean on {device}: while a CUDA graph is captured, {name} must be on {device}"
+            + (" and registered with the graph by register_generator_state" if name == "generator" else "")
+        )
 
 
 def _check_seed(seed: object) -> None:

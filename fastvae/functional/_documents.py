@@ -24,7 +24,10 @@ SHARED = {
         "the key of the noise stream that `fastvae.ops.noise` defines: an int, or an int64 tensor with one element. "
         "Given none of seed, generator and eps, `torch.randint` draws it on mean's device."
     ),
-    "generator": "the torch.Generator that the seed is drawn from.",
+    "generator": (
+        "the torch.Generator that the seed is drawn from; while a CUDA graph is captured, one on the GPU that is "
+        "registered with the graph."
+    ),
     "eps": "the noise itself, shaped like z.",
     "free_bits": (
         "nats, a number or a 0-d tensor: floor for the KL at the level `free_bits_over` (Kingma et al. 2016, "

@@ -21,7 +21,7 @@ from ._dtensor import agreed
 from ._stream import NORMALS
 from ._traced import saved
 
-__all__ = ["NORMALS", "PHILOX", "as_seed", "draw_seed", "philox"]
+__all__ = ["NORMALS", "PHILOX", "as_seed", "draw_seed", "on_device", "philox"]
 
 # Words of the generator, for anyone who checks a stream: counter [..., 4] and key [2] hold 32-bit words as int64.
 PHILOX = Contract(
@@ -42,7 +42,17 @@ def draw_seed(like: torch.Tensor, generator: torch.Generator | None = None) -> t
     if generator is None and is_compiling():
         return _seed_node(like)
     seed = _drawn(like.device if generator is None else generator.device, generator)
-    return agreed(seed if seed.device == like.device else seed.to(like.device), like)
+    return agreed(on_device(seed, like.device), like)
+
+
+def on_device(noise: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A seed, or noise, on the operands' device."""
+    if noise.device == device:
+        return noise
+    # Out of pageable memory the host would wait for the GPU. A fake tensor cannot be pinned, nor need be.
+    if noise.device.type == "cpu" and device.type == "cuda" and type(noise) is torch.Tensor and not is_compiling():
+        return noise.pin_memory().to(device, non_blocking=True)
+    return noise.to(device)
 
 
 def _drawn(device: torch.device, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -66,7 +76,7 @@ _seed_node = torch.ops.fastvae.seed.default
 def as_seed(seed: int | torch.Tensor, device: torch.device) -> torch.Tensor:
     """`seed` as an operator takes it; an int counts modulo 2^64."""
     if isinstance(seed, torch.Tensor):
-        return seed if seed.device == device else seed.to(device)
+        return on_device(seed, device)
     if not -(2**63) <= seed < 2**63:
         seed = (seed + 2**63) % 2**64 - 2**63
     return torch.full((), seed, dtype=torch.int64, device=device)
