@@ -225,6 +225,20 @@ def test_a_library_that_cannot_serve_is_not_replaced_where_it_is_demanded():
 
 
 @needs_native
+def test_a_demand_that_turns_out_unmet_stays_one():
+    code = """
+with backends.use("native"):
+    with backends.use("reference"):
+        kl()
+        print(native.why_not("cpu"))
+    print(refused())
+print(made)
+"""
+    message = "backend 'native' is demanded and cannot serve 'cpu' tensors: no code for it"
+    assert at_first_tensor(code, "no code for it") == ["no code for it", message, "[]"]
+
+
+@needs_native
 @pytest.mark.parametrize("reason", [None, "no code for it"])
 def test_a_library_that_is_loaded_meanwhile_does_not_come_before_a_demand(reason):
     code = """

@@ -99,7 +99,7 @@ def use(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _demand(before)
+        _place(before)
 
 
 def register(contracts: Mapping[str, Contract]) -> None:
