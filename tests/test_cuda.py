@@ -193,5 +193,32 @@ def test_build_without_nvcc(tmp_path):
     assert "the CUDA library is switched off" in done.stdout
 
 
+ALL = "80-real;86-real;89-real;90-real;100-real;120"
+
+
+# What nvidia-smi answers, what is asked for, what is built.
+MACHINES = (
+    ("printf '9.0\\n'", {}, "90-real"),
+    ("printf '8.0\\n12.0\\n8.0\\n'", {}, "80-real;120-real"),
+    ("printf '99.0\\n'", {}, ALL),  # newer than nvcc: what has PTX
+    ("printf '[N/A]\\n'", {}, ALL),
+    ("exit 9", {}, ALL),
+    ("printf '9.0\\n'", {"CUDAARCHS": "80-real;86"}, "80-real;86"),
+)
+
+
+@needs_nvcc
+@needs_cmake
+def test_the_library_is_built_for_what_the_machine_has(tmp_path):
+    smi = tmp_path / "nvidia-smi"
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    for answer, asked, wanted in MACHINES:  # in one directory: its cache must not decide
+        smi.write_text(f"#!/bin/sh\n{answer}\n")
+        smi.chmod(0o755)
+        done = configure(tmp_path / "build", "FASTVAE_CUDA=ON", CUDACXX=NVCC, PATH=path, **asked)
+        assert done.returncode == 0, done.stderr
+        assert f"fastvae: CUDA architectures {wanted}\n" in done.stdout, answer
+
+
 def _has_nvcc(folder):
     return shutil.which("nvcc", path=folder) is not None
