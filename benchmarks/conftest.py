@@ -81,7 +81,7 @@ def pytest_collection_finish(session):
 
 
 def _minutes(seconds: float) -> str:
-    return f"about {seconds / 60:.0f} min" if seconds > 90 else "under two minutes"
+    return f"about {seconds / 60:.0f} min" if seconds > 150 else f"about {seconds:.0f} s"
 
 
 def _plan(config, items) -> dict[str, tuple[list[str], float]]:
@@ -186,6 +186,8 @@ def pytest_benchmark_update_json(config, output_json):
     for entry, info in zip(output_json["benchmarks"], infos, strict=True):
         if copied and "gb_per_s" in info:
             info["copy_percent"] = 100 * info["gb_per_s"] / copied
+        if "peak_gb_per_s" in info:
+            info["peak_percent"] = 100 * info["gb_per_s"] / info["peak_gb_per_s"]
         del entry["params"]  # the case as an object, which JSON would spell out as its name again
         entry["stats"]["data"] = [float(f"{sample:.5g}") for sample in entry["stats"]["data"]]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -34,13 +36,31 @@ def accelerator(device: str) -> dict[str, str]:
 
 
 def commit() -> dict[str, str | bool]:
-    """The commit of fastvae's own checkout, wherever the command was run; an installed fastvae has a version only."""
+    """The commit of fastvae's own checkout, wherever the command was run; an installed fastvae has a version only.
+
+    A copy without its history still has the hash of its kernels.
+    """
     root = Path(fastvae.__file__).resolve().parent.parent
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top) != root:
-        return {"id": f"version {fastvae.__version__}", "dirty": False}
+        return {"id": f"version {fastvae.__version__}", "dirty": False, "kernels": kernel_hash(root)}
     head = _git(root, "rev-parse", "HEAD") or "no commit"
-    return {"id": head, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+    dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    return {"id": head, "dirty": dirty, "kernels": kernel_hash(root)}
+
+
+def kernel_hash(root: Path) -> str:
+    """Of the sources of all kernels that stand under `root`: an installed fastvae has Triton's alone."""
+    digest = hashlib.sha256()
+    for path in _kernels(root):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _kernels(root: Path) -> Iterator[Path]:
+    for folder, pattern in (("kernels", "*.[hc]*"), ("fastvae/backends/triton", "*.py")):
+        yield from sorted(path for path in (root / folder).rglob(pattern) if path.is_file())
 
 
 def _git(root: Path, *arguments: str) -> str | None:

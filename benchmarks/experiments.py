@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from fastvae.measure.clock import Call
 from fastvae.measure.reports.document import FLOOR
 
+from . import gpus
 from .cases import Case
 from .probes import attempt, saved_bytes
 from .variants import OWN_GRAPHS, variants
@@ -61,6 +63,7 @@ class OperatorExperiment:
     l2_bytes: int = 0
     _functions: dict[str, Any] = field(default_factory=dict)
     _wrong: dict[str, str] = field(default_factory=dict)
+    _first_seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.variants = variants(self.case.operator, self.device, self.case.dtype)
@@ -79,10 +82,14 @@ class OperatorExperiment:
 
     def _verify(self, name: str) -> None:
         self._functions[name] = self.variants[name].compiled(self.compiler)
+        start = perf_counter()
         try:
+            call = self._call(name, "forward+backward")
+            call.once()
+            self._first_seconds[name] = perf_counter() - start
             for _ in range(RECORDING_CALLS if self.variants[name].mode in OWN_GRAPHS else 0):
-                self._call(name, "forward+backward").once()
-            verify(self.workload, self._call(name, "forward+backward"))
+                call.once()
+            verify(self.workload, call)
         except WrongVariantError as error:
             self._wrong[name] = str(error)
         except Exception as error:  # whatever a compiler or a driver raises, the other variants are measured
@@ -97,7 +104,8 @@ class OperatorExperiment:
         with variant.context(self.device):
             saved = attempt(saved_bytes, lambda: as_tuple(function(*first.operands, **case.keywords)), first.operands)
         moved = self.workload.bytes(case.direction)
-        return {**case.info(), "bytes": moved, "saved_bytes": saved}
+        first_call = self._first_seconds.get(name)
+        return {**case.info(), "bytes": moved, "saved_bytes": saved, "first_call_seconds": first_call}
 
     def derived(self, samples: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
         return {}
@@ -174,8 +182,14 @@ class FloorExperiment:
     def info(self, name: str, case: Bound) -> dict[str, Any]:
         common, copied = {"kind": "floor"}, COPY_BYTES[self.device]
         if name == "copy":
-            return {**common, "bytes": 2 * copied, "what": f"copy of {copied // 2**20} MiB, bytes read + written"}
+            what = f"copy of {copied // 2**20} MiB, bytes read + written"
+            return {**common, "bytes": 2 * copied, "what": what, "peak_gb_per_s": _peak(self.device)}
         return {**common, "what": f"forward + backward of {ENGINE[name][1]}, fp32 {SMALL[0]}x{SMALL[1]}"}
 
     def derived(self, samples: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
         return {}
+
+
+def _peak(device: str) -> int | None:
+    """By the datasheet of the GPU at hand, where there is an entry."""
+    return gpus.peak_gb_per_s(torch.cuda.get_device_name()) if device == "cuda" else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -188,6 +189,7 @@ class TrainingExperiment:
     sets: int = 1
     cold: bool = False
     _calls: dict[str, Call] = field(default_factory=dict)
+    _first_seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         task = self.case.task
@@ -203,6 +205,9 @@ class TrainingExperiment:
                 step = self._network_step(model, compiled(_network, MODES[mode], self.compiler))
             else:
                 objective = compiled(self.case.task.objectives[loss], MODES[mode], self.compiler)
+                start = perf_counter()
+                objective(model, self.batch).backward()
+                self._first_seconds[name] = perf_counter() - start
                 self._verify(model, objective)
                 step = self._step(model, objective)
             self._calls[name] = Call(step, captured=False, loop=True)  # as users run it: launched from Python
@@ -259,6 +264,7 @@ class TrainingExperiment:
             "mode": mode,
             "batch": len(self.batch),
             "reason": case.task.reason,
+            "first_call_seconds": self._first_seconds.get(name),
         }
 
     def derived(self, samples: dict[str, list[float]]) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ COLUMNS = {
     "peak": lambda e: size(e["peak_bytes"]),
     "kernels": lambda e: number(e["kernels"], 0),
     "launch": lambda e: duration(e["launch_seconds"]),
+    "first call": lambda e: duration(e["first_call_seconds"]),
     "energy": lambda e: "" if e["energy_joules"] is None else f"{1e3 * e['energy_joules']:.3g} mJ",
     "power": lambda e: "" if e["power_watts"] is None else f"{e['power_watts']:.0f} W",
     "clock": lambda e: "" if e["sm_mhz"] is None else f"{e['sm_mhz']} MHz",
@@ -74,7 +75,11 @@ def _floors(report: Report) -> str:
 
 
 def _floor(entry: Entry) -> str:
-    return duration(entry.median) if entry["gb_per_s"] is None else f"{entry['gb_per_s']:,.1f} GB/s"
+    if entry["gb_per_s"] is None:
+        return duration(entry.median)
+    percent = entry["peak_percent"]
+    peak = "" if percent is None else f", {percent:.0f} % of the datasheet's {entry['peak_gb_per_s']:,} GB/s"
+    return f"{entry['gb_per_s']:,.1f} GB/s{peak}"
 
 
 def _ratios(report: Report) -> str:
