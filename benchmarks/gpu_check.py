@@ -1,35 +1,25 @@
-"""`python -m benchmarks.gpu_check DIR`: build, test and measure on a GPU in one go, offline; DIR gets the reports.
+"""`python -m benchmarks.gpu_check DIR`: build, test and measure on a GPU in one go, offline, in eight minutes at most.
 
-Needs a Python with torch for the GPU, Triton, and what the tests and benchmarks import; installs nothing. Exit status 0
-where all steps passed, 1 where one failed, 2 where there is no GPU.
+Needs a Python with torch for the GPU, Triton, and what the tests and benchmarks import; installs nothing. DIR gets
+reports, logs and the summary. Exit status 0 where all steps passed, 1 where one did not, 2 where there is no GPU.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-BUILD = ROOT / "build" / "gpu"
+from . import reach
+from .gpu_steps import GRACE, ROOT, Step, steps
+
 TAIL = 12  # lines of a failed step that the summary repeats
-GRACE = 15  # seconds that a step has to end when its time is over
-
-
-@dataclass(frozen=True)
-class Step:
-    """Commands that run one after the other, and the seconds that they may take together."""
-
-    name: str
-    commands: tuple[Sequence[str], ...]
-    seconds: int
 
 
 @dataclass(frozen=True)
@@ -38,6 +28,7 @@ class Outcome:
     status: str
     seconds: float
     lines: list[str]
+    missing: str | None = None  # what it did not reach
 
 
 def main(arguments: list[str]) -> int:
@@ -52,80 +43,69 @@ def main(arguments: list[str]) -> int:
     out = Path(arguments[0]).resolve()
     out.mkdir(parents=True, exist_ok=True)
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
-    return run(_steps(out, torch), out)
+    return run(steps(out, torch.cuda.get_device_capability(), torch.version.cuda is not None), out)
 
 
 def run(steps: Sequence[Step], out: Path) -> int:
-    """Run each step, whatever became of those before it; the summary comes last."""
-    outcomes = [_run(step, out) for step in steps]
-    print()
-    for outcome in outcomes:
-        print(f"{outcome.step.name:10} {outcome.status:10} {outcome.seconds:6.1f} s  {outcome.lines[-1]}")
-        for line in outcome.lines[-TAIL:-1] if outcome.status != "passed" else ():
-            print(f"    {line}")
+    """Run each step, whatever became of those before it, which leave it their time; the summary comes last."""
+    outcomes: list[Outcome] = []
+    for step in steps:
+        left = sum(outcome.step.seconds - outcome.seconds for outcome in outcomes)
+        outcomes.append(_run(step, step.seconds + left, out))
+    summary = "\n".join(line for outcome in outcomes for line in _summary(outcome)) + "\n"
+    (out / "summary.txt").write_text(summary, encoding="utf-8")
+    print(f"\n{summary}", end="")
     return int(any(outcome.status != "passed" for outcome in outcomes))
 
 
-def _steps(out: Path, torch) -> list[Step]:
-    major, minor = torch.cuda.get_device_capability()
-    python = (sys.executable, "-m")
-    # Each test compiles kernels of its own: as many at once as there are processors, where pytest can.
-    parallel = ("-n", str(min(12, os.cpu_count() or 1))) if find_spec("xdist") else ()
-    chosen = ("tests", "-k", "cuda or gpu", "--ignore=tests/test_cuda.py", "--ignore=tests/codegen")
-    tests = (*python, "pytest", *chosen, "-p", "no:cacheprovider", "-rs", *parallel)
-    build = Step(
-        "build",
-        (
-            (
-                "cmake",
-                *("-S", str(ROOT), "-B", str(BUILD), "-DFASTVAE_NATIVE=ON", f"-DPython_EXECUTABLE={sys.executable}"),
-                *("-DFASTVAE_CUDA=ON", f"-DCMAKE_CUDA_ARCHITECTURES={major}{minor}"),
-            ),
-            ("cmake", "--build", str(BUILD), "--parallel"),
-            ("cmake", "--install", str(BUILD), "--prefix", str(ROOT)),
-        ),
-        60,
-    )
-    return [
-        *([build] if torch.version.cuda and shutil.which("nvcc") and shutil.which("cmake") else []),
-        Step("tests", (tests,), 200),
-        Step(
-            "benchmark",
-            ((*python, "benchmarks", "--suite", "quick", "--device", "cuda", "--out", str(out)),),
-            200,
-        ),
-    ]
+def _summary(outcome: Outcome) -> Iterator[str]:
+    yield f"{outcome.step.name:18} {outcome.status:10} {outcome.seconds:6.1f} s  {outcome.lines[-1]}"
+    if outcome.missing is not None:
+        yield f"    {outcome.missing}"
+    if outcome.status != "passed":
+        yield from (f"    {line}" for line in outcome.lines[-TAIL:-1])
 
 
-def _run(step: Step, out: Path) -> Outcome:
-    print(f"{step.name} ...", flush=True)
+def _run(step: Step, seconds: float, out: Path) -> Outcome:
+    print(f"{step.name} ...", step.impossible and f"not possible: {step.impossible}", flush=True)
     start, status, log = time.monotonic(), "passed", out / f"{step.name}.log"
+    if step.impossible:
+        return Outcome(step, f"not possible: {step.impossible}", 0.0, ["the steps after it go on without"])
     with log.open("w", encoding="utf-8") as file:
         for command in step.commands:
-            status = _status(command, step.seconds - (time.monotonic() - start), file)
+            status = _status(command, seconds - (time.monotonic() - start), file)
             if status != "passed":
                 break
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() or ["no output"]
-    return Outcome(step, status, time.monotonic() - start, lines)
+    return Outcome(step, status, time.monotonic() - start, lines, reach.missing(out / f"{step.name}.reach"))
 
 
 def _status(command: Sequence[str], seconds: float, output) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, preexec_fn=_heed_ctrl_c
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_heed_ctrl_c,
     )
     try:
-        code = process.wait(max(seconds, 1))
+        code = process.wait(max(seconds - GRACE, 1))
         return "passed" if code == 0 else f"failed {code}"
     except subprocess.TimeoutExpired:
         # As Ctrl-C: the benchmark then writes what it has measured.
         process.send_signal(signal.SIGINT)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
         return "timed out"
+    finally:
+        # Compilers that a step has started would disturb what the next one measures.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _heed_ctrl_c() -> None:
