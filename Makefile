@@ -9,7 +9,7 @@ SOURCES := $(shell find kernels tests examples -name '*.h' -o -name '*.cpp' -o -
 STAMP := $(VENV)/.installed
 EDITABLE := -C cmake.define.FASTVAE_WERROR=ON -C cmake.define.FASTVAE_NATIVE=ON -C cmake.define.FASTVAE_CUDA=OFF --editable
 
-.PHONY: install build demo test bench gpu-check lint format clean
+.PHONY: install build demo test bench codegen gpu-check lint format clean
 
 install: $(STAMP)
 
@@ -35,7 +35,12 @@ test: install
 bench: install
 	$(BIN)/python -m benchmarks --suite full --out out/bench
 
-# On a machine whose PYTHON has torch for its GPU, Triton and what the tests import. Installs nothing, needs no network.
+# What the kernels become for GPUs that need not be here: Triton's, and CUDA's where nvcc is found.
+codegen: install
+	PYTHONPATH=. $(BIN)/python tests/codegen/table.py
+
+# On a machine whose PYTHON has torch for its GPU, Triton and what the tests import. Installs nothing, needs no network,
+# takes eight minutes at most.
 gpu-check:
 	$(PYTHON) -m benchmarks.gpu_check $(OUT)
 

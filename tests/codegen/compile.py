@@ -14,7 +14,6 @@ import functools
 import json
 import math
 import re
-import subprocess
 import sys
 import tempfile
 import traceback
@@ -22,8 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import sass
 import torch
-import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import JITFunction, driver
 
@@ -67,16 +66,19 @@ class NoGPU:
 
 
 def compiled(calls):
-    """(name, compiled kernel, elements of a tile, operands of its shape) of each launch of `walk` by `calls`."""
+    """Of each launch of `walk`: name, kernel, elements of a tile, operands of its shape, bytes read, bytes written."""
     from fastvae.backends.triton import rows
 
     found, run = [], rows.walk.run
 
     def capture(*args, **keywords):
         kernel = run(*args, **keywords)
-        layout = args[-1]
-        memory = [o for o in layout.operands if o is not None and o.kind in ("dense", "pitched")]
-        found.append((kernel, layout.rows * layout.cols, len(memory)))
+        memory, layout = args[0], args[-1]
+        tensors = (*memory.inputs, *memory.outputs, memory.weight, memory.eps, memory.grad_z)
+        whole = [o is not None and o.kind in ("dense", "pitched") for o in layout.operands]
+        sizes = [t.element_size() if w and t is not None else 0 for w, t in zip(whole, tensors, strict=True)]
+        writes = sum(sizes[layout.num_inputs : -3])
+        found.append((kernel, layout.rows * layout.cols, sum(whole), sum(sizes) - writes, writes))
         return kernel
 
     rows.walk.run = capture
@@ -189,29 +191,13 @@ def _name(function, shape, *dtypes):
     return " ".join((function.__name__, "x".join(map(str, shape)), *(str(d).removeprefix("torch.") for d in dtypes)))
 
 
-def nvidia(kernel) -> dict:
-    """From the machine code: registers, spills, instructions, widths of accesses to global memory."""
-    usage, sass = _cuobjdump(kernel.asm["cubin"], "--dump-resource-usage", "-sass")
-    number = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL|SHARED):(\d+)", usage)}
-    instructions = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z0-9_.]+)", sass, re.M)
-    accesses = [i for i in instructions if i.startswith(("LDG", "STG"))]
-    return {
-        "registers": number["REG"],
-        "local": number["STACK"] + number["LOCAL"],
-        "instructions": len([i for i in instructions if i != "NOP"]),
-        "wide": sum(".128" in i for i in accesses),
-        "accesses": len(accesses),
-        "shared": sum(i.startswith(("LDS", "STS")) for i in instructions),
-    }
-
-
-def _cuobjdump(cubin: bytes, *options: str) -> list[str]:
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+def nvidia(kernel, elements: int, reads: int, writes: int) -> dict:
+    """From the machine code: registers, spills, widths of accesses to global memory, instructions of the main loop."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+        file.write(kernel.asm["cubin"])
         file.flush()
-        commands = ([tool, option, file.name] for option in options)
-        return [subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands]
+        (code,) = sass.kernels(Path(file.name))
+    return {"shared": len(code.accesses("LDS", "STS")), **sass.facts(code, reads, writes, elements)}
 
 
 def amd(kernel) -> dict:
@@ -324,11 +310,10 @@ def main(architectures: list[str]) -> None:
     for architecture in architectures:
         target = TARGETS[architecture]
         driver.set_active(NoGPU(target))
-        look = nvidia if target.backend == "cuda" else amd
-        for name, kernel, elements, operands in compiled(calls()):
-            threads = kernel.metadata.num_warps * target.warp_size
-            facts = look(kernel) | {"elements": max(1, elements // threads), "operands": operands}
-            print(json.dumps({"arch": architecture, "kernel": name, **facts}), flush=True)
+        for name, kernel, elements, operands, *moved in compiled(calls()):
+            each = max(1, elements // (kernel.metadata.num_warps * target.warp_size))
+            facts = nvidia(kernel, each, *moved) if target.backend == "cuda" else {"elements": each, **amd(kernel)}
+            print(json.dumps({"arch": architecture, "kernel": name, "operands": operands, **facts}), flush=True)
 
 
 if __name__ == "__main__":

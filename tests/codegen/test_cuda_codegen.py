@@ -1,0 +1,135 @@
+"""What nvcc makes of the CUDA kernels for sm_90, read from machine code. `make codegen` prints it, for all GPUs.
+
+Of a kernel whose main loop has no branches the static count is what a thread executes; the general kernels', which ask
+how each operand lies, is no more than a bound from above.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import cuda_kernels
+import pytest
+import sass
+
+ARCHITECTURE = "sm_90"
+
+# Instructions an element of the main loop. An H200 copies 4.3e12 bytes a second and issues 25e12 instructions for an
+# element each, so 8 bytes leave room for 46, 12 for 70.
+MOST_INSTRUCTIONS = {
+    "rsample fp32": 319,
+    "rsample bf16": 268,
+    "rsample_backward fp32": 377,
+    "rsample_backward bf16": 333,
+    "rsample_kl fp32": 353,
+    "rsample_kl bf16": 303,
+    "rsample_kl_backward fp32": 525,
+    "rsample_kl_backward bf16": 447,
+    "kl_standard_normal fp32": 207,
+    "kl_standard_normal bf16": 180,
+    "kl_standard_normal_backward fp32": 298,
+    "kl_standard_normal_backward bf16": 259,
+    "bernoulli_log_prob fp32": 213,
+    "bernoulli_log_prob bf16": 187,
+    "bernoulli_log_prob_backward fp32": 294,
+    "bernoulli_log_prob_backward bf16": 246,
+    "bernoulli_log_prob_one_pass fp32": 293,
+    "bernoulli_log_prob_one_pass bf16": 251,
+    "gaussian_log_prob fp32": 271,
+    "gaussian_log_prob bf16": 227,
+    "gaussian_log_prob_backward fp32": 376,
+    "gaussian_log_prob_backward bf16": 319,
+    "gaussian_log_prob_one_pass fp32": 363,
+    "gaussian_log_prob_one_pass bf16": 306,
+}
+MOST_REGISTERS = 168  # of 65,536 on a multiprocessor: three blocks of 128 threads fit at least
+
+needs_nvcc = pytest.mark.skipif(cuda_kernels.NVCC is None, reason="nvcc was not found: CUDA kernels were not compiled")
+
+
+@functools.cache
+def kernels():
+    return cuda_kernels.kernels(ARCHITECTURE)
+
+
+@functools.cache
+def representative():
+    return {kernel["kernel"]: kernel for kernel in cuda_kernels.representative(kernels())}
+
+
+@needs_nvcc
+def test_nothing_is_spilled():
+    assert [name for name, kernel in kernels().items() if kernel.local] == []
+    assert max(kernel.registers for kernel in kernels().values()) <= MOST_REGISTERS
+
+
+@needs_nvcc
+def test_every_representative_kernel_has_a_bound():
+    assert representative().keys() == MOST_INSTRUCTIONS.keys()
+
+
+@needs_nvcc
+@pytest.mark.parametrize("name", MOST_INSTRUCTIONS)
+def test_instructions_are_few(name):
+    kernel = representative()[name]
+    assert kernel["loop"]
+    assert kernel["wide"] > 0
+    assert kernel["instructions"] <= MOST_INSTRUCTIONS[name] * kernel["elements"]
+
+
+@needs_nvcc
+def test_dense_kernels_run_straight():
+    for name, kernel in representative().items():
+        if "dense" in name:
+            assert kernel["loaded"] == kernel["elements"] * kernel["reads"], name
+            # Noise takes a square root, whose way out for odd operands is a call.
+            assert kernel["branches"] == kernel["calls"] == 0 or "rsample" in name, name
+
+
+CODE = """
+        Function : twice
+        /*0000*/                   LDC R1, c[0x0][0x28] ;               /* 0x00 */
+                                                                        /* 0x00 */
+        /*0010*/                   LDG.E.128.CONSTANT R4, desc[UR4][R2.64] ;
+        /*0020*/              @!P1 BRA 0x40 ;
+        /*0030*/                   LDG.E.U16 R5, desc[UR4][R2.64] ;
+        /*0040*/                   FADD R4, R4, R5 ;
+        /*0050*/               @P0 BRA 0x40 ;
+        /*0060*/                   NOP ;
+        /*0070*/                   LDG.E R8, desc[UR4][R2.64+0x10] ;
+        /*0080*/                   CALL.REL.NOINC 0xa0 ;
+        /*0090*/               @P2 BRA 0x10 ;
+        /*00a0*/                   EXIT ;
+        /*00b0*/                   BRA 0xb0;
+"""
+
+
+def test_the_main_loop_is_found():
+    kernel = sass.Kernel("twice", 9, 0, CODE)
+    assert [i.address for i in kernel.instructions] == [0, 0x10, 0x20, 0x30, 0x40, 0x50, 0x70, 0x80, 0x90, 0xA0]
+    loop = sass.main_loop(kernel.instructions)
+    assert (loop[0].address, loop[-1].address) == (0x10, 0x90)  # the inner one reads nothing
+    found = sass.facts(kernel, reads=2, writes=4, elements=None)
+    assert (found["instructions"], found["loaded"], found["elements"]) == (8, 22, 11)
+    assert (found["branches"], found["calls"], found["wide"], found["accesses"]) == (2, 1, 1, 3)
+
+
+def test_of_two_loops_the_innermost_that_reads_enough():
+    inner = [sass.Instruction(0x20, "", "LDG.E", "R1"), sass.Instruction(0x30, "@P0", "BRA", "0x20")]
+    outer = [sass.Instruction(0x10, "", "LDG.E.64", "R2"), *inner, sass.Instruction(0x40, "@P1", "BRA", "0x10")]
+    assert sass.main_loop(outer) == inner
+    assert sass.main_loop(outer, reads=8) == outer
+    assert sass.main_loop(outer, reads=16) is None
+    assert sass.main_loop(outer, writes=4) is None
+    assert sass.main_loop(inner[:1]) is None
+
+
+def test_a_share_is_bound_by_memory_or_by_issues():
+    import predict
+
+    from benchmarks.gpus import GPUS
+
+    h200 = GPUS["NVIDIA H200"]
+    assert predict.copy_share(h200, 12, 30) == 1
+    assert predict.copy_share(h200, 12, 2 * 69.7) == pytest.approx(0.5, rel=0.01)
+    assert set(predict.shares("sm_90", 12, 30)) == {"NVIDIA H100 80GB HBM3", "NVIDIA H200"}
