@@ -197,7 +197,7 @@ def nvidia(kernel, elements: int, reads: int, writes: int) -> dict:
         file.write(kernel.asm["cubin"])
         file.flush()
         (code,) = sass.kernels(Path(file.name))
-    return {"shared": len(code.accesses("LDS", "STS")), **sass.facts(code, reads, writes, elements)}
+        return {"shared": len(code.accesses("LDS", "STS")), **sass.facts(code, reads, writes, elements)}
 
 
 def amd(kernel) -> dict:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,20 +43,24 @@ class Kernel:
     name: str  # mangled
     registers: int
     local: int  # bytes of stack and of local memory: what is spilled
-    code: str
+    disassembled: Callable[[], str]  # takes most of a second
 
-    @functools.cached_property
+    @cached_property
     def instructions(self) -> tuple[Instruction, ...]:
         """Without NOPs and the endless loop behind the end."""
-        return tuple(_instructions(self.code))
+        return tuple(_instructions(self.disassembled()))
 
     def accesses(self, *operations: str) -> list[Instruction]:
         return [i for i in self.instructions if i.operation in operations]
 
 
 def kernels(cubin: Path) -> list[Kernel]:
-    numbers, codes = dict(_usage(_cuobjdump(cubin, "--dump-resource-usage"))), _functions(_cuobjdump(cubin, "-sass"))
-    return [Kernel(name, of["REG"], of["STACK"] + of["LOCAL"], code) for name, code in codes for of in (numbers[name],)]
+    return [
+        Kernel(
+            name, number["REG"], number["STACK"] + number["LOCAL"], partial(_cuobjdump, cubin, "-sass", "-fun", name)
+        )
+        for name, number in _usage(_cuobjdump(cubin, "--dump-resource-usage"))
+    ]
 
 
 def main_loop(instructions: Sequence[Instruction], reads: int = 1, writes: int = 0) -> list[Instruction] | None:
@@ -100,12 +104,6 @@ def calls(instructions: Sequence[Instruction]) -> int:
 def _usage(text: str) -> Iterator[tuple[str, dict[str, int]]]:
     for name, line in re.findall(r"Function (\S+):\s*\n\s*(.*)", text):
         yield name, {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL|SHARED):(\d+)", line)}
-
-
-def _functions(text: str) -> Iterator[tuple[str, str]]:
-    for part in text.split("Function : ")[1:]:
-        name, code = part.split("\n", 1)
-        yield name.strip(), code
 
 
 def _instructions(text: str) -> Iterator[Instruction]:

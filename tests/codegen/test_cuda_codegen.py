@@ -105,12 +105,13 @@ CODE = """
 
 
 def test_the_main_loop_is_found():
-    kernel = sass.Kernel("twice", 9, 0, CODE)
+    kernel = sass.Kernel("twice", 9, 0, lambda: CODE)
     assert [i.address for i in kernel.instructions] == [0, 0x10, 0x20, 0x30, 0x40, 0x50, 0x70, 0x80, 0x90, 0xA0]
     loop = sass.main_loop(kernel.instructions)
     assert (loop[0].address, loop[-1].address) == (0x10, 0x90)  # the inner one reads nothing
-    found = sass.facts(kernel, reads=2, writes=4, elements=None)
+    found = sass.facts(kernel, reads=2, writes=0, elements=None)
     assert (found["instructions"], found["loaded"], found["elements"]) == (8, 22, 11)
+    assert sass.facts(kernel, reads=2, writes=4, elements=None)["instructions"] == 10  # no loop writes: the whole
     assert (found["branches"], found["calls"], found["wide"], found["accesses"]) == (2, 1, 1, 3)
 
 
