@@ -1,10 +1,10 @@
 """Compile the Triton kernels for GPUs that are not here: one JSON line for each.
 
-    python compile.py ARCH...           # representative signatures, and what they take of the chip
+    python compile.py ARCH              # representative signatures, and what they take of the chip
     python compile.py --operators ARCH  # all that every operator's example launches, and what fails
 
 A stand-in for Triton's driver claims the architecture and launches nothing; the package's own launches then compile
-what they would run. A process of its own, since Triton must neither interpret nor have met another driver.
+what they would run. A process for each architecture, since Triton must neither interpret nor have met another driver.
 """
 
 from __future__ import annotations
@@ -306,14 +306,13 @@ def hash_with(folder: str, *order: str) -> str:
     return next(compiled({"": call}))[1].hash
 
 
-def main(architectures: list[str]) -> None:
-    for architecture in architectures:
-        target = TARGETS[architecture]
-        driver.set_active(NoGPU(target))
-        for name, kernel, elements, operands, *moved in compiled(calls()):
-            each = max(1, elements // (kernel.metadata.num_warps * target.warp_size))
-            facts = nvidia(kernel, each, *moved) if target.backend == "cuda" else {"elements": each, **amd(kernel)}
-            print(json.dumps({"arch": architecture, "kernel": name, "operands": operands, **facts}), flush=True)
+def main(architecture: str) -> None:
+    target = TARGETS[architecture]
+    driver.set_active(NoGPU(target))
+    for name, kernel, elements, operands, *moved in compiled(calls()):
+        each = max(1, elements // (kernel.metadata.num_warps * target.warp_size))
+        facts = nvidia(kernel, each, *moved) if target.backend == "cuda" else {"elements": each, **amd(kernel)}
+        print(json.dumps({"kernel": name, "operands": operands, **facts}), flush=True)
 
 
 if __name__ == "__main__":
@@ -322,4 +321,4 @@ if __name__ == "__main__":
     elif sys.argv[1] == "--operators":
         every_operator(sys.argv[2])
     else:
-        main(sys.argv[1:])
+        main(sys.argv[1])

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import cuda_kernels as cuda
+import cuda_kernels
 import predict
+import sass
 
 COUNTED = ("sm_80", "sm_90", "sm_100")  # of the GPUs that shares are predicted for
 GPUS = {name.split("-")[0].removeprefix("NVIDIA ").split(" ")[0]: name for name in predict.GPUS}
@@ -62,19 +63,23 @@ HEADER = (
 )
 
 
-def triton() -> dict[str, list[dict]]:
+def triton(architecture: str) -> list[dict]:
     script = Path(__file__).parent / "compile.py"
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, str(script), *COUNTED]
+    command = [sys.executable, str(script), architecture]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    return {architecture: [k for k in found if k["arch"] == architecture] for architecture in COUNTED}
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def compiled(architecture: str) -> dict[str, sass.Kernel]:
+    print(f"CUDA {architecture} ...", file=sys.stderr, flush=True)  # the first time it takes minutes
+    return cuda_kernels.kernels(architecture)
 
 
 def spills(architectures: Iterable[str]) -> Iterator[str]:
     """A line for each architecture, of all kernels there are."""
     for architecture in architectures:
-        found = cuda.kernels(architecture)
+        found = compiled(architecture)
         spilled = [name for name, kernel in found.items() if kernel.local]
         most = max(kernel.registers for kernel in found.values())
         yield f"CUDA {architecture}: {len(found)} kernels, at most {most} registers, {len(spilled)} spill"
@@ -84,18 +89,20 @@ def spills(architectures: Iterable[str]) -> Iterator[str]:
 def main() -> int:
     lines = [list(HEADER)]
     if find_spec("triton") is not None:
-        lines += rows("Triton", triton())
-    if cuda.NVCC is not None:
-        lines += rows("CUDA", {a: list(cuda.representative(cuda.kernels(a))) for a in COUNTED})
+        lines += rows("Triton", {architecture: triton(architecture) for architecture in COUNTED})
+    if cuda_kernels.NVCC is not None:
+        lines += rows("CUDA", {a: list(cuda_kernels.representative(compiled(a))) for a in COUNTED})
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *rest in lines:
         print(first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)))
-    print()
-    if cuda.NVCC is None:
+    print(flush=True)
+    if cuda_kernels.NVCC is None:
         print("nvcc was not found: the CUDA kernels were not compiled")
         return 0
-    found = list(spills(cuda.ARCHITECTURES))
-    print("\n".join(found))
+    found = []
+    for line in spills(cuda_kernels.ARCHITECTURES):
+        print(line, flush=True)
+        found.append(line)
     return int(any(line.startswith(" ") for line in found))
 
 
