@@ -96,8 +96,8 @@ def _status(command: Sequence[str], seconds: float, output) -> str:
         code = process.wait(max(seconds - GRACE, 1))
         return "passed" if code == 0 else f"failed {code}"
     except subprocess.TimeoutExpired:
-        # As Ctrl-C: the benchmark then writes what it has measured.
-        process.send_signal(signal.SIGINT)
+        # As Ctrl-C, which reaches a command's own processes too: the benchmark then writes what it has measured.
+        os.killpg(process.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
         return "timed out"
