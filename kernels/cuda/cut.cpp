@@ -129,17 +129,15 @@ bool is_dense(CutJob& job, int64_t width) {
 Lot choose_lot(CutJob& job) {
   if (job.f64) return Lot::doubles;
   if (any(job, Fate::by_columns)) return Lot::columns;
-  // What is sampled is read by its lot's type, though it be one value a row.
-  auto all_are = [&](auto holds) {
-    bool sampled =
-        (job.eps.data == nullptr || holds(job.eps.type)) && (job.grad_z.data == nullptr || holds(job.grad_z.type));
-    return sampled && !job.weighted && all_operands(job, [&](const Operand& o) {
-             return o.summed || o.shared || o.event_constant || holds(o.type);
-           });
+  bool sampled_once = job.sampling == Sampling::none || (!job.has_eps && job.samples == 1);
+  bool whole = job.sampling != Sampling::gradient || (job.grad_z.data != nullptr && !job.grad_z.event_constant);
+  auto all_are = [&](Type type) {
+    return all_operands(job,
+                        [&](const Operand& o) { return o.summed || o.shared || o.event_constant || o.type == type; });
   };
-  auto is = [](Type wanted) { return [wanted](Type type) { return type == wanted; }; };
-  if (all_are(is(Type::f32)) && is_dense(job, 8)) return Lot::words;
-  if ((all_are(is(Type::bf16)) || all_are(is(Type::f16))) && is_dense(job, 8)) return Lot::halves;
+  bool plain = !job.weighted && sampled_once && whole && is_dense(job, 8);
+  if (plain && all_are(Type::f32)) return Lot::words;
+  if (plain && all_are(Type::bf16)) return Lot::halves;
   return is_dense(job, 4) ? Lot::mixed : Lot::general;
 }
 

@@ -29,11 +29,11 @@ FASTVAE_FN Share share_of(const Sum& sum, int64_t block, int thread) {
 FASTVAE_FN int64_t offset_of_term(const Sum& sum, int64_t result, int64_t term) {
   int64_t offset = 0, stride = 1;
   for (int d = sum.ndim - 1; d >= 0; --d) {
-    int64_t& index = sum.kept[d] ? result : term;
-    int64_t above = quotient(index, sum.sizes[d]);
+    int64_t index = sum.kept[d] ? result : term, above = quotient(index, sum.sizes[d]);
     offset += (index - above * sum.sizes[d]) * stride;
-    index = above;
     stride *= sum.sizes[d];
+    result = sum.kept[d] ? above : result;
+    term = sum.kept[d] ? term : above;
   }
   return offset;
 }

@@ -117,11 +117,10 @@ FASTVAE_FN Packed<words> pack(Type type, const float (&y)[width]) {
   return packed;
 }
 
-// The type of a lot's elements where it has but one, or of two bytes each.
+// The type of a lot's elements where it has but one.
 template <class A>
 FASTVAE_FN Type type_in(Type type) {
-  if (std::is_same_v<A, Words>) return Type::f32;
-  return std::is_same_v<A, Halves> && type != Type::f16 ? Type::bf16 : type;
+  return std::is_same_v<A, Words> ? Type::f32 : std::is_same_v<A, Halves> ? Type::bf16 : type;
 }
 
 // Where a row of an operand begins, in elements. A dense lot has two batch dimensions.

@@ -83,7 +83,6 @@ template <class D, class A>
 FASTVAE_FN void compute_unit(const CutJob& job, const Rows<D>& rows, const Unit& unit,
                              typename A::T (&x)[D::inputs][A::width], typename A::T (&y)[D::outputs][A::width]) {
   constexpr int read = Rows<D>::read;
-  constexpr bool weighted = !std::is_same_v<A, Words> && !std::is_same_v<A, Halves>;
   Raw<A> raw[read];
   FASTVAE_UNROLL
   for (int k = 0; k < read; ++k)
@@ -94,7 +93,7 @@ FASTVAE_FN void compute_unit(const CutJob& job, const Rows<D>& rows, const Unit&
   for (int k = 0; k < read; ++k)
     if (!is_held(job, k)) convert<A>(job.input[k], raw[k], x[k]);
   apply<D>(job, x, y, std::make_index_sequence<D::inputs>(), std::make_index_sequence<D::outputs>());
-  if constexpr (weighted) {
+  if constexpr (!kPlain<A>) {
     if (!job.weighted) return;
     typename A::T weight[A::width];
     load_values<A>(job.weight, rows.weight, unit, weight);

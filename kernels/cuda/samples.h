@@ -21,10 +21,13 @@ FASTVAE_FN Quad normals(uint64_t seed, uint64_t block) {
 FASTVAE_FN void store_normals(uint64_t seed, int64_t block, float* out, int64_t count) {
   if (4 * block >= count) return;
   Quad quad = normals(seed, static_cast<uint64_t>(block));
-  if (4 * block + 4 <= count)
+  if (4 * block + 4 <= count) {
     store_words(pack<4>(Type::f32, quad.n).word, 16, reinterpret_cast<char*>(out + 4 * block));
-  else
-    for (int e = 0; 4 * block + e < count; ++e) out[4 * block + e] = quad.n[e];
+  } else {
+    FASTVAE_UNROLL
+    for (int e = 0; e < 3; ++e)
+      if (4 * block + e < count) out[4 * block + e] = quad.n[e];
+  }
 }
 
 FASTVAE_FN float normal(uint64_t seed, uint64_t number) {
@@ -67,7 +70,8 @@ struct SampleRow {
 template <class A>
 FASTVAE_FN SampleRow sample_row(const CutJob& job, const Stretch& stretch) {
   int64_t first = stretch.row * job.cols + (kDense<A> ? stretch.first_col : 0);
-  return {job.has_eps ? 0 : *job.seed, first, row_of<A>(job, job.eps, stretch), row_of<A>(job, job.grad_z, stretch)};
+  return {!kPlain<A> && job.has_eps ? 0 : *job.seed, first, row_of<A>(job, job.eps, stretch),
+          row_of<A>(job, job.grad_z, stretch)};
 }
 
 template <class A>
@@ -87,7 +91,8 @@ FASTVAE_FN char* advance(const Operand& operand, char* row, int64_t elements) {
 template <class A>
 FASTVAE_FN void sample_noise(const CutJob& job, const SampleRow& at, int64_t k, const Unit& unit,
                              typename A::T (&eps)[A::width]) {
-  if (job.has_eps) load_values<A>(job.eps, advance(job.eps, at.eps, k * job.eps_sample_stride), unit, eps);
+  if (!kPlain<A> && job.has_eps)
+    load_values<A>(job.eps, advance(job.eps, at.eps, k * job.eps_sample_stride), unit, eps);
   else noise<A>(at.seed, static_cast<uint64_t>(k * job.rows * job.cols + at.first + unit.col), eps);
 }
 
@@ -95,8 +100,8 @@ template <class A>
 FASTVAE_FN void sample_gradient(const CutJob& job, const SampleRow& at, int64_t k, const Unit& unit,
                                 typename A::T (&grad)[A::width], typename A::T (&grad_eps)[A::width]) {
   typename A::T eps[A::width];
-  char* row = advance(job.grad_z, at.grad, k * job.grad_sample_stride);
-  if (is_held(job.grad_z)) {
+  char* row = kPlain<A> ? at.grad : advance(job.grad_z, at.grad, k * job.grad_sample_stride);
+  if (!kPlain<A> && is_held(job.grad_z)) {
     load_values<A>(job.grad_z, row, unit, grad);
     sample_noise<A>(job, at, k, unit, eps);
   } else {
@@ -112,19 +117,21 @@ template <class A>
 FASTVAE_FN void sum_samples(const CutJob& job, const SampleRow& at, const Unit& unit, typename A::T (&sum)[A::width],
                             typename A::T (&sum_eps)[A::width]) {
   using T = typename A::T;
-  for (int e = 0; e < A::width; ++e) sum[e] = sum_eps[e] = T(0);
-  if (job.grad_z.data == nullptr) return;
-  sample_gradient<A>(job, at, 0, unit, sum, sum_eps);
-  if (job.samples == 1) return;
-  T lost[A::width], lost_eps[A::width];
-  for (int e = 0; e < A::width; ++e) lost[e] = lost_eps[e] = T(0);
-  FASTVAE_ROLLED
-  for (int64_t k = 1; k < job.samples; ++k) {
-    T grad[A::width], grad_eps[A::width];
-    sample_gradient<A>(job, at, k, unit, grad, grad_eps);
-    for (int e = 0; e < A::width; ++e) {
-      add_compensated(grad[e], sum[e], lost[e]);
-      add_compensated(grad_eps[e], sum_eps[e], lost_eps[e]);
+  if constexpr (kPlain<A>) {
+    sample_gradient<A>(job, at, 0, unit, sum, sum_eps);
+  } else {
+    T lost[A::width], lost_eps[A::width];
+    for (int e = 0; e < A::width; ++e) sum[e] = sum_eps[e] = lost[e] = lost_eps[e] = T(0);
+    if (job.grad_z.data == nullptr) return;
+    sample_gradient<A>(job, at, 0, unit, sum, sum_eps);
+    FASTVAE_ROLLED
+    for (int64_t k = 1; k < job.samples; ++k) {
+      T grad[A::width], grad_eps[A::width];
+      sample_gradient<A>(job, at, k, unit, grad, grad_eps);
+      for (int e = 0; e < A::width; ++e) {
+        add_compensated(grad[e], sum[e], lost[e]);
+        add_compensated(grad_eps[e], sum_eps[e], lost_eps[e]);
+      }
     }
   }
 }

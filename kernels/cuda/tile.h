@@ -32,9 +32,12 @@ struct Doubles {
   static constexpr int width = 1, words = 2;
 };
 
+// Whether all is of one type, unweighted, and what is sampled is sampled once, of the stream.
+template <class A>
+constexpr bool kPlain = std::is_same_v<A, Words> || std::is_same_v<A, Halves>;
 // Whether units are whole and aligned.
 template <class A>
-constexpr bool kDense = std::is_same_v<A, Words> || std::is_same_v<A, Halves> || std::is_same_v<A, Mixed>;
+constexpr bool kDense = kPlain<A> || std::is_same_v<A, Mixed>;
 
 // A thread's stretch of a tile.
 struct Stretch {

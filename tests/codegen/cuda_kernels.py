@@ -62,10 +62,10 @@ OPERATORS = (
     Operator("gaussian_log_prob_one_pass", r"OnePass<GaussianLogProb<float, LogVar>>", 3, 2),
 )
 LOTS = (
-    Lot("fp32", r"Quads", 4, 4),
-    Lot("bf16", r"Octets", 2, 8),
-    Lot("dense fp32", r"Dense<float\b.*>", 4, None),
-    Lot("dense bf16", r"Dense<BFloat16\b.*>", 2, None),
+    Lot("fp32", r"Words", 4, 8),
+    Lot("bf16", r"Halves", 2, 8),
+    Lot("mixed", r"Mixed", 4, 4),
+    Lot("general", r"General", 4, 4),
 )
 
 
