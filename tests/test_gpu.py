@@ -115,7 +115,7 @@ def test_one_seed_gives_one_sample_on_gpu_and_cpu(shape, dtype, gpu_backend):
     with backends.use("reference"):
         wanted_z, wanted_kl = fastvae.rsample_kl(*cpu, seed=11)
         wanted = torch.autograd.grad(wanted_z.float().square().sum() + wanted_kl.sum(), cpu)
-    # Normals agree within 1e-6; a rounding of bfloat16 may then fall the other way.
+    # Normals agree within 2e-6; a rounding of bfloat16 may then fall the other way.
     tolerance = 2e-5 if dtype == torch.float32 else 2e-2
     for found, expected in zip((z, kl, *grads), (wanted_z, wanted_kl, *wanted), strict=True):
         torch.testing.assert_close(found.detach().cpu(), expected.detach(), rtol=tolerance, atol=tolerance)
@@ -126,7 +126,9 @@ def test_normals_of_a_gpu(gpu_backend):
     with backends.use("reference"):
         wanted = fastvae.rsample(zeros, zeros, seed=5)
     found = fastvae.rsample(zeros.cuda(), zeros.cuda(), seed=5).cpu()
-    assert (found - wanted).abs().max() <= 1e-6
+    # PTX ISA: lg2.approx errs by 2^-22 of itself, which is 2^-23 of its root, sqrt.approx by 2^-23: at 6.77, the
+    # largest radius, 1.6e-6 together; near u = 1, where radii are small, see radius_of. The CPU errs by 2.4e-7.
+    assert (found - wanted).abs().max() <= 2e-6
 
 
 def test_the_same_bits_at_each_run(gpu_backend):

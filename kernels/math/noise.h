@@ -57,8 +57,8 @@ struct Normals {
 FASTVAE_FN float radius_of(uint32_t word) {
   float u = fma(static_cast<float>(word), 0x1p-32f, 0x1p-33f);
 #if defined(FASTVAE_GPU)
-  // A GPU's own logarithm has an absolute error of 2^-22. Near 1, where that counts, a polynomial in 1 - u, which is
-  // exact: 3.3e-7 / (2 * 0.25) of a normal at most.
+  // A GPU's own logarithm errs by 2^-22, relative below 1/2 and absolute above. Near 1, where that would count, a
+  // polynomial in 1 - u, which is exact. So a radius of 0.25 errs by 3.3e-7 / (2 * 0.25), one of 6.77 by 6.77 * 2^-23.
   float v = 1.0f - u;
   return fast_sqrt(v < 0.03125f ? v * squared_radius_polynomial(v) : -1.3862943611f * fast_log2(u));
 #else

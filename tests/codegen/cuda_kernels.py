@@ -35,21 +35,18 @@ class Operator:
 
 @dataclass(frozen=True)
 class Lot:
-    """`pattern` stands for the unit that a thread takes; `elements` in an iteration of the main loop.
-
-    Where those are None the loop has no branches, and what it loads tells.
-    """
+    """`pattern` stands for the unit that a thread takes; `elements` in an iteration of the main loop."""
 
     label: str
     pattern: str
     itemsize: int
-    elements: int | None
+    elements: int
 
 
 # Names are as c++filt prints them, without namespaces and without the blank in "> >".
 OPERATORS = (
     Operator("rsample", r"Value<Rsample<float, LogVar>>", 2, 1),
-    Operator("rsample_backward", r"Gradient<Rsample<float, LogVar>>", 3, 2),
+    Operator("rsample_backward", r"Gradient<Rsample<float, LogVar>>", 2, 2),
     Operator("rsample_kl", r"Value<RsampleKl<float, LogVar>>", 2, 1),
     Operator("rsample_kl_backward", r"Gradient<RsampleKl<float, LogVar>>", 3, 2),
     Operator("kl_standard_normal", r"Value<KlStandardNormal<float, LogVar>>", 2, 0),
@@ -64,8 +61,6 @@ OPERATORS = (
 LOTS = (
     Lot("fp32", r"Words", 4, 8),
     Lot("bf16", r"Halves", 2, 8),
-    Lot("mixed", r"Mixed", 4, 4),
-    Lot("general", r"General", 4, 4),
 )
 
 

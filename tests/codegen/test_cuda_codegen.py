@@ -1,7 +1,6 @@
 """What nvcc makes of the CUDA kernels for sm_90, read from machine code. `make codegen` prints it, for all GPUs.
 
-Of a kernel whose main loop has no branches the static count is what a thread executes; the general kernels', which ask
-how each operand lies, is no more than a bound from above.
+The static count of a main loop with branches is a bound from above. Spills: `tests/test_cuda.py`.
 """
 
 from __future__ import annotations
@@ -14,35 +13,34 @@ import sass
 
 ARCHITECTURE = "sm_90"
 
-# Instructions an element of the main loop. An H200 copies 4.3e12 bytes a second and issues 25e12 instructions for an
-# element each, so 8 bytes leave room for 46, 12 for 70.
+# Instructions an element of the main loop, and 5 % for another nvcc. An H200 copies 4.3e12 bytes a second and
+# issues 25e12 instructions for an element each, so 8 bytes leave room for 46, 12 for 70.
 MOST_INSTRUCTIONS = {
-    "rsample fp32": 319,
-    "rsample bf16": 268,
-    "rsample_backward fp32": 377,
-    "rsample_backward bf16": 333,
-    "rsample_kl fp32": 353,
-    "rsample_kl bf16": 303,
-    "rsample_kl_backward fp32": 525,
-    "rsample_kl_backward bf16": 447,
-    "kl_standard_normal fp32": 207,
-    "kl_standard_normal bf16": 180,
-    "kl_standard_normal_backward fp32": 298,
-    "kl_standard_normal_backward bf16": 259,
-    "bernoulli_log_prob fp32": 213,
-    "bernoulli_log_prob bf16": 187,
-    "bernoulli_log_prob_backward fp32": 294,
-    "bernoulli_log_prob_backward bf16": 246,
-    "bernoulli_log_prob_one_pass fp32": 293,
-    "bernoulli_log_prob_one_pass bf16": 251,
-    "gaussian_log_prob fp32": 271,
-    "gaussian_log_prob bf16": 227,
-    "gaussian_log_prob_backward fp32": 376,
-    "gaussian_log_prob_backward bf16": 319,
-    "gaussian_log_prob_one_pass fp32": 363,
-    "gaussian_log_prob_one_pass bf16": 306,
+    "rsample fp32": 72,
+    "rsample bf16": 74,
+    "rsample_backward fp32": 79,
+    "rsample_backward bf16": 81,
+    "rsample_kl fp32": 89,
+    "rsample_kl bf16": 91,
+    "rsample_kl_backward fp32": 113,
+    "rsample_kl_backward bf16": 118,
+    "kl_standard_normal fp32": 37,
+    "kl_standard_normal bf16": 39,
+    "kl_standard_normal_backward fp32": 62,
+    "kl_standard_normal_backward bf16": 65,
+    "bernoulli_log_prob fp32": 44,
+    "bernoulli_log_prob bf16": 46,
+    "bernoulli_log_prob_backward fp32": 39,
+    "bernoulli_log_prob_backward bf16": 43,
+    "bernoulli_log_prob_one_pass fp32": 63,
+    "bernoulli_log_prob_one_pass bf16": 66,
+    "gaussian_log_prob fp32": 41,
+    "gaussian_log_prob bf16": 44,
+    "gaussian_log_prob_backward fp32": 50,
+    "gaussian_log_prob_backward bf16": 57,
+    "gaussian_log_prob_one_pass fp32": 64,
+    "gaussian_log_prob_one_pass bf16": 68,
 }
-MOST_REGISTERS = 168  # of 65,536 on a multiprocessor: three blocks of 128 threads fit at least
 
 needs_nvcc = pytest.mark.skipif(cuda_kernels.NVCC is None, reason="nvcc was not found: CUDA kernels were not compiled")
 
@@ -55,12 +53,6 @@ def kernels():
 @functools.cache
 def representative():
     return {kernel["kernel"]: kernel for kernel in cuda_kernels.representative(kernels())}
-
-
-@needs_nvcc
-def test_nothing_is_spilled():
-    assert [name for name, kernel in kernels().items() if kernel.local] == []
-    assert max(kernel.registers for kernel in kernels().values()) <= MOST_REGISTERS
 
 
 @needs_nvcc
@@ -78,12 +70,8 @@ def test_instructions_are_few(name):
 
 
 @needs_nvcc
-def test_dense_kernels_run_straight():
-    for name, kernel in representative().items():
-        if "dense" in name:
-            assert kernel["loaded"] == kernel["elements"] * kernel["reads"], name
-            # Noise takes a square root, whose way out for odd operands is a call.
-            assert kernel["branches"] == kernel["calls"] == 0 or "rsample" in name, name
+def test_main_loops_have_no_slow_path():
+    assert {name: kernel["calls"] for name, kernel in representative().items() if kernel["calls"]} == {}
 
 
 CODE = """
