@@ -121,6 +121,27 @@ def test_gradients_of_what_is_shared(name, pattern, backend):
         check(Call(operator, **keywords_of(operator, pattern)), made(operator, shapes), pattern.shape)
 
 
+TWO = {  # shape, what one operand shares and what the others do
+    "rows and columns": ((5, 6), (5, 1), (6,)),
+    "channels and pixels": ((4, 3, 5, 7), (1, 3, 1, 1), (5, 7)),
+    "samples and columns": ((3, 4, 6), (3, 1, 6), (4, 6)),
+    "images and channels": ((4, 3, 5, 7), (4, 1, 5, 7), (3, 1, 1)),
+    "everything and columns": ((5, 6), (), (6,)),
+}
+
+
+@pytest.mark.interpreted(where=lambda pattern: pattern == "rows and columns")
+@pytest.mark.parametrize("pattern", TWO)
+@pytest.mark.parametrize("event_ndim", [0, 1])
+@pytest.mark.parametrize("name", ["gaussian_log_prob", "kl_normal"])
+def test_two_ways_to_share_at_once(name, event_ndim, pattern, backend):
+    examples.skip_without_kernel(name, backend)
+    operator, (shape, one, others) = OPERATORS[name], TWO[pattern]
+    for i in range(1, len(operator.operands)):
+        shapes = [shape, *(one if k == i else others for k in range(1, len(operator.operands)))]
+        check(Call(operator, event_ndim=event_ndim), made(operator, shapes), shape)
+
+
 # --- what surrounds a formula ---
 
 

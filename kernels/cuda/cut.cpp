@@ -10,15 +10,15 @@ namespace fastvae {
 namespace {
 
 constexpr int64_t kFill = 1 << 17;        // threads that fill a large chip
-constexpr int64_t kTiles = 1024;          // of a job that is summed, so that they do
-constexpr int64_t kLongRow = 4096;        // a row beyond this is split in any case where nothing is summed,
-constexpr int64_t kLongestRow = 65536;    // and else where one thread's stretch would lose accuracy
-constexpr int64_t kLongestChunk = 16384;  // the same of chunks
+constexpr int64_t kTiles = 1024;          // blocks that do, of a job that is summed
+constexpr int64_t kLongRow = 4096;        // elements; where nothing is summed, a longer row is always split
+constexpr int64_t kLongestRow = 65536;    // where a row is summed: one thread's stretch would lose accuracy beyond,
+constexpr int64_t kLongestChunk = 16384;  // and in a chunk here
 constexpr int64_t kMostUnits = 8;         // that a thread takes of what is not summed
 constexpr int64_t kTermsPerSum = 16;      // rows, at least, that a thread goes down
-constexpr int64_t kMostCopies = 256;      // of columns' sums
-constexpr int64_t kManyTerms = 4096, kParts = 64;
-constexpr int64_t kIdle = 8;  // set-up of a row, in eighths of what a unit takes
+constexpr int64_t kMostCopies = 256;      // of the sums by columns
+constexpr int64_t kManyTerms = 4096, kParts = 64;  // of one sum, and how many parts it then has
+constexpr int64_t kSetUp = 8;                      // of a row, in eighths of what a unit takes
 
 int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 int64_t round_up(int64_t n, int64_t to) { return divide_up(n, to) * to; }
@@ -81,14 +81,13 @@ void choose_fates(Cut& cut) {
 
 bool any(const CutJob& job, Fate fate) { return job.with[int(fate)] != 0; }
 
-// The longest batch dimension that all outputs summed by columns share; -1: there is none.
-int dimension_to_go_down(const Cut& cut) {
-  const Job& job = cut.job;
+// The longest batch dimension along which all that is shared is added up; -1: there is none.
+int dimension_to_go_down(const Job& job) {
   int down = -1;
   for (int d = 0; d < job.batch_ndim; ++d) {
     bool shared = true;
     for (int k = 0; k < job.outputs; ++k)
-      shared = shared && (cut.fate[k] != Fate::by_columns || job.output[k].strides[d] == 0);
+      shared = shared && (!is_shared(job.output[k]) || job.output[k].strides[d] == 0);
     if (shared && (down < 0 || job.sizes[d] > job.sizes[down])) down = d;
   }
   return down;
@@ -150,7 +149,7 @@ int choose_lanes(int64_t units, int64_t rows) {
   int64_t least = 0;
   for (int log = 0; (1 << log) <= kThreads; ++log) {
     int64_t lanes = 1 << log, waves = std::max(rows * lanes, kFill);
-    int64_t cost = (kIdle + 8 * divide_up(units, lanes)) * waves;
+    int64_t cost = (kSetUp + 8 * divide_up(units, lanes)) * waves;
     if (log == 0 || lanes <= 8 || cost < least) best = log, least = cost;
     if (lanes >= units) break;
   }
@@ -268,7 +267,7 @@ Cut cut(const Job& planned) {
   lengthen_rows(job);
   classify(job);
   choose_fates(cut);
-  job.down = dimension_to_go_down(cut);
+  job.down = dimension_to_go_down(job);
   bool columns = job.down >= 0 && !job.f64 && (!any_summed(job) || job.sums == 1);
   settle_dimensions(job);
   Operand left[kMaxOutputs];

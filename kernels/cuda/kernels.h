@@ -6,7 +6,7 @@
 
 namespace fastvae::FASTVAE_ISA {
 
-// Of a formula in one direction, for each lot. What no value shares no value's kernel sums by columns.
+// Of a formula in one direction, for each lot. Gradients alone are shared, so values have no kernel for columns.
 struct Entry {
   Launch launches[int(Lot::count)] = {};
 
