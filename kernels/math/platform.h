@@ -63,6 +63,18 @@ FASTVAE_FN To bit_cast(From from) {
   return to;
 }
 
+#if defined(FASTVAE_GPU)
+// Polynomials by Horner's scheme, coefficients from the constant term up: the fewest operations, which is what binds a
+// thread that has eight elements in flight.
+template <class T>
+FASTVAE_FN T polynomial(T, T c0) {
+  return c0;
+}
+template <class T, class... Rest>
+FASTVAE_FN T polynomial(T x, T c0, Rest... rest) {
+  return fma(polynomial(x, rest...), x, c0);
+}
+#else
 // Polynomials by Estrin's scheme, coefficients from the constant term up: pairs first, so that the chain of dependent
 // operations, which is what binds these loops, has the logarithm of Horner's length.
 template <class T>
@@ -86,5 +98,6 @@ FASTVAE_FN T polynomial(T x, T c0, T c1, T c2, T c3, Rest... rest) {
   T x2 = x * x;
   return fma(polynomial(x, rest...), x2 * x2, polynomial(x, c0, c1, c2, c3));
 }
+#endif
 
 }  // namespace fastvae::FASTVAE_ISA
