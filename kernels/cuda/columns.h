@@ -17,10 +17,9 @@ FASTVAE_FN Place place_of(const CutJob& job, int64_t tile, int thread) {
   constexpr int width = General::width;
   Place place;
   int64_t rows_per_tile = kThreads >> job.log_lanes, groups = quotient(job.copies + rows_per_tile - 1, rows_per_tile);
-  int64_t group_chunk = tile, of_rows = quotient(tile, groups * job.chunks);
-  group_chunk -= of_rows * groups * job.chunks;
-  int64_t group = quotient(group_chunk, job.chunks);
-  place.chunk = group_chunk - group * job.chunks;
+  int64_t of_rows = quotient(tile, groups * job.chunks), within = tile - of_rows * groups * job.chunks;
+  int64_t group = quotient(within, job.chunks);
+  place.chunk = within - group * job.chunks;
   place.outer = quotient(of_rows, job.rows_inside);
   place.inside = of_rows - place.outer * job.rows_inside;
   place.copy = group * rows_per_tile + (thread >> job.log_lanes);
@@ -49,9 +48,7 @@ FASTVAE_FN void go_down(const CutJob& job, Rows<D>& rows, float (&x)[D::inputs][
   for (int k = 0; k < rows.read; ++k) {
     const Operand& input = job.input[k];
     rows.input[k] = next_row(job, input, rows.input[k]);
-    if (!is_held(job, k)) continue;
-    float value = held_value<float>(input, rows.input[k]);
-    for (int e = 0; e < General::width; ++e) x[k][e] = value;
+    if (is_held(job, k)) hold(input, rows.input[k], x[k]);
   }
   FASTVAE_UNROLL
   for (int k = 0; k < D::outputs; ++k) rows.output[k] = next_row(job, job.output[k], rows.output[k]);

@@ -23,14 +23,6 @@ constexpr int64_t kSetUp = 8;                      // of a row, in eighths of wh
 int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 int64_t round_up(int64_t n, int64_t to) { return divide_up(n, to) * to; }
 
-// All operands that have a place in the shape.
-template <class Visit>
-void for_operands(Job& job, Visit visit) {
-  std::for_each(job.input, job.input + job.inputs, visit);
-  std::for_each(job.output, job.output + job.outputs, visit);
-  for (Operand* o : {&job.weight, &job.eps, &job.grad_z}) visit(*o);
-}
-
 template <class Holds>
 bool all_operands(Job& job, Holds holds) {
   bool all = true;
@@ -56,7 +48,7 @@ void lengthen_rows(Job& job) {
     int run = job.ndim - 1, outer = run - 1;
     int64_t size = job.sizes[outer];
     bool summed = any_summed(job), of_one_sum = job.rows_per_sum % size == 0;
-    auto goes_on = [&](const Operand& o) { return o.summed || o.strides[outer] == o.strides[run] * job.cols; };
+    auto goes_on = [&](const Operand& o) { return o.strides[outer] == o.strides[run] * job.cols; };
     if ((summed && !of_one_sum) || !all_operands(job, goes_on)) return;
     (of_one_sum ? job.rows_per_sum : job.sums) /= size;
     for_operands(job, [&](Operand& o) { o.strides[outer] = o.strides[run]; });
@@ -110,16 +102,14 @@ void settle_dimensions(CutJob& job) {
   job.batch_ndim += missing, job.down += missing;
 }
 
-int64_t bytes_of(Type type) { return type == Type::f64 ? 8 : type == Type::f32 ? 4 : type < Type::u8 ? 2 : 1; }
-
 // Whether each operand's rows are whole aligned units of `width`, or one value.
 bool is_dense(CutJob& job, int64_t width) {
   auto steps_whole = [&](const Operand& o) {
     return o.strides[0] % width == 0 && o.strides[1] % width == 0 &&
-           reinterpret_cast<uintptr_t>(o.data) % std::min<uintptr_t>(width * bytes_of(o.type), 16) == 0;
+           reinterpret_cast<uintptr_t>(o.data) % std::min<uintptr_t>(width << log_bytes(o.type), 16) == 0;
   };
   auto holds = [&](const Operand& o) {
-    return o.summed || o.event_constant || (o.event_contiguous && o.type != Type::f64 && steps_whole(o));
+    return o.event_constant || (o.event_contiguous && o.type != Type::f64 && steps_whole(o));
   };
   return job.batch_ndim == 2 && job.cols % width == 0 && all_operands(job, holds) &&
          job.eps_sample_stride % width == 0 && job.grad_sample_stride % width == 0;
@@ -129,10 +119,9 @@ Lot choose_lot(CutJob& job) {
   if (job.f64) return Lot::doubles;
   if (any(job, Fate::by_columns)) return Lot::columns;
   bool sampled_once = job.sampling == Sampling::none || (!job.has_eps && job.samples == 1);
-  bool whole = job.sampling != Sampling::gradient || (job.grad_z.data != nullptr && !job.grad_z.event_constant);
+  bool whole = job.sampling != Sampling::gradient || !is_held(job.grad_z);
   auto all_are = [&](Type type) {
-    return all_operands(job,
-                        [&](const Operand& o) { return o.summed || o.shared || o.event_constant || o.type == type; });
+    return all_operands(job, [&](const Operand& o) { return o.shared || o.event_constant || o.type == type; });
   };
   bool plain = !job.weighted && sampled_once && whole && is_dense(job, 8);
   if (plain && all_are(Type::f32)) return Lot::words;
@@ -275,8 +264,7 @@ Cut cut(const Job& planned) {
   for (int k = 0; k < job.outputs && !columns; ++k)
     if (cut.fate[k] == Fate::by_columns) store_terms(job, job.output[k]), cut.fate[k] = Fate::stored;
   for (int k = 0; k < job.outputs; ++k) job.with[int(cut.fate[k])] |= 1u << k;
-  for (int k = 0; k < job.inputs; ++k)
-    job.held |= uint32_t(job.input[k].data == nullptr || job.input[k].event_constant) << k;
+  for (int k = 0; k < job.inputs; ++k) job.held |= uint32_t(is_held(job.input[k])) << k;
   job.lot = choose_lot(job);
   if (job.lot == Lot::columns) cut_columns(job);
   else cut_rows(job);

@@ -46,6 +46,8 @@ struct CutJob : Job {
   int64_t rows_inside = 1;                           // and the rows of the dimensions behind it
 };
 
+// Whether a row of an input is one value.
+FASTVAE_FN bool is_held(const Operand& operand) { return operand.data == nullptr || operand.event_constant; }
 FASTVAE_FN bool is_held(const CutJob& job, int input) { return (job.held >> input) & 1; }
 FASTVAE_FN bool has(const CutJob& job, Fate fate, int output) { return (job.with[int(fate)] >> output) & 1; }
 

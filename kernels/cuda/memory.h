@@ -14,8 +14,6 @@ struct Packed {
   uint32_t word[words];
 };
 
-FASTVAE_FN int log_bytes(Type type) { return type == Type::f64 ? 3 : type == Type::f32 ? 2 : type < Type::u8 ? 1 : 0; }
-
 FASTVAE_FN bool is_aligned(const void* at, int bytes) { return (reinterpret_cast<uintptr_t>(at) & (bytes - 1)) == 0; }
 
 // One access of `bytes`: 16, 8 or 4.
@@ -131,9 +129,6 @@ FASTVAE_FN int64_t row_offset(const CutJob& job, const Operand& operand, const S
   return stretch.outer * operand.strides[0] + stretch.inner * operand.strides[1];
 }
 
-// Whether a row of an input is one value.
-FASTVAE_FN bool is_held(const Operand& operand) { return operand.data == nullptr || operand.event_constant; }
-
 template <class A>
 FASTVAE_FN char* held_row(const CutJob& job, const Operand& operand, const Stretch& stretch) {
   return static_cast<char*>(operand.data) + (row_offset<A>(job, operand, stretch) << log_bytes(operand.type));
@@ -144,15 +139,19 @@ FASTVAE_FN T held_value(const Operand& operand, const char* row) {
   return operand.data == nullptr ? static_cast<T>(operand.fill) : load_element<T>(row, operand.type);
 }
 
+template <class T, int width>
+FASTVAE_FN void hold(const Operand& operand, const char* row, T (&x)[width]) {
+  T value = held_value<T>(operand, row);
+  for (int e = 0; e < width; ++e) x[e] = value;
+}
+
 // The row of what steps along it, in a dense lot from the chunk on.
 template <class A>
 FASTVAE_FN char* stepping_row(const CutJob& job, const Operand& operand, const Stretch& stretch) {
   int64_t offset = row_offset<A>(job, operand, stretch) + (kDense<A> ? stretch.first_col : 0);
   char* row = static_cast<char*>(operand.data) + (offset << log_bytes(type_in<A>(operand.type)));
 #if defined(__CUDA_ARCH__)
-  if (kDense<A>) {
-    asm("" : "+l"(row));  // one address in registers, not the terms of its sum
-  }
+  if (kDense<A>) asm("" : "+l"(row));  // one address in registers, not the terms of its sum
 #endif
   return row;
 }

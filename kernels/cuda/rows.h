@@ -58,7 +58,6 @@ struct Rows {
 // What a row holds for all its elements is read into `x` here, once.
 template <class D, class A>
 FASTVAE_FN Rows<D> rows_at(const CutJob& job, const Stretch& stretch, typename A::T (&x)[D::inputs][A::width]) {
-  using T = typename A::T;
   Rows<D> rows = {};
   FASTVAE_UNROLL
   for (int k = 0; k < rows.read; ++k) {
@@ -68,8 +67,7 @@ FASTVAE_FN Rows<D> rows_at(const CutJob& job, const Stretch& stretch, typename A
       continue;
     }
     rows.input[k] = held_row<A>(job, input, stretch);
-    T value = held_value<T>(input, rows.input[k]);
-    for (int e = 0; e < A::width; ++e) x[k][e] = value;
+    hold(input, rows.input[k], x[k]);
   }
   FASTVAE_UNROLL
   for (int k = 0; k < D::outputs; ++k) rows.output[k] = stepping_row<A>(job, job.output[k], stretch);

@@ -77,8 +77,7 @@ FASTVAE_FN SampleRow sample_row(const CutJob& job, const Stretch& stretch) {
 template <class A>
 FASTVAE_FN void load_values(const Operand& operand, const char* row, const Unit& unit, typename A::T (&x)[A::width]) {
   if (is_held(operand)) {
-    typename A::T value = held_value<typename A::T>(operand, row);
-    for (int e = 0; e < A::width; ++e) x[e] = value;
+    hold(operand, row, x);
   } else {
     convert<A>(operand, load<A>(operand, row, unit), x);
   }

@@ -27,6 +27,8 @@ enum class Formula : uint8_t {
   count
 };
 
+FASTVAE_FN int log_bytes(Type type) { return type == Type::f64 ? 3 : type == Type::f32 ? 2 : type < Type::u8 ? 1 : 0; }
+
 struct Device {
   int32_t type = 0, index = 0;  // as torch numbers them
 };

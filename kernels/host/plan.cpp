@@ -33,16 +33,6 @@ int64_t product(const int64_t* sizes, int64_t n) {
   return result;
 }
 
-template <class Visit>
-void for_operands(Job& job, Visit visit) {
-  for (int k = 0; k < job.inputs; ++k) visit(job.input[k]);
-  for (int k = 0; k < job.outputs; ++k)
-    if (!job.output[k].summed) visit(job.output[k]);
-  visit(job.weight);
-  visit(job.eps);
-  visit(job.grad_z);
-}
-
 }  // namespace
 
 Plan::Plan(Formula formula, Direction direction, const std::vector<const Tensor*>& operands, int64_t event_ndim,

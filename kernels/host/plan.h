@@ -11,6 +11,17 @@ void compute(const Job& job);
 void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device& device);
 void compute_normals(const uint64_t* seed, float* out, int64_t count, const Device& device);
 
+// Those that have a place in the shape.
+template <class Visit>
+void for_operands(Job& job, Visit visit) {
+  for (int k = 0; k < job.inputs; ++k) visit(job.input[k]);
+  for (int k = 0; k < job.outputs; ++k)
+    if (!job.output[k].summed) visit(job.output[k]);
+  visit(job.weight);
+  visit(job.eps);
+  visit(job.grad_z);
+}
+
 // How each operand lies in memory, for the driver to choose how it is read. Again where `batch_ndim` has changed.
 void classify(Job& job);
 
