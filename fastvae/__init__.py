@@ -8,6 +8,8 @@ from .functional import (
     gaussian_log_prob,
     kl_normal,
     kl_standard_normal,
+    negative_binomial_log_prob,
+    poisson_log_prob,
     rsample,
     rsample_kl,
 )
@@ -24,6 +26,8 @@ __all__ = [
     "gaussian_log_prob",
     "kl_normal",
     "kl_standard_normal",
+    "negative_binomial_log_prob",
+    "poisson_log_prob",
     "rsample",
     "rsample_kl",
 ]

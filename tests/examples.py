@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import oracles
@@ -33,11 +34,18 @@ CONSTANTS: dict[str, Any] = {
     "free_bits": 0.0,
     "x_scale": 1.0,
     "normalized": True,
+    "log_rate": True,
+    "log_mean": True,
+    "odds": False,
+    "log_dispersion": True,
     "beta_value": 1.0,
     "averaged": True,
     "factor": 0.5,
     **LOG_VAR,
 }
+
+# So that any real number is a parameter.
+IN_LOGARITHMS: dict[str, Any] = {"mean_as": "log_mean", "dispersion_as": "log_inverse_dispersion"}
 
 SUPPORTS: dict[constraints.Constraint, Sampler] = {
     constraints.unit_interval: torch.rand,
@@ -54,6 +62,7 @@ class Example:
     operands: Mapping[str, Sampler] = field(default_factory=dict)  # where not any real number will do
     keywords: Mapping[str, Any] = field(default_factory=lambda: {"event_ndim": 1})  # of one event, [D]
     truth: Callable[..., Any] | None = None  # of a likelihood: its elements in mpmath
+    public: str | None = None  # the function's name, where it is not the operator's
 
 
 EXAMPLES = {
@@ -63,6 +72,16 @@ EXAMPLES = {
     "rsample_kl": Example(lambda mean, scale, **k: fastvae.rsample_kl(mean, scale, seed=3, **k)),
     "bernoulli_log_prob": Example(fastvae.bernoulli_log_prob, truth=oracles.bernoulli_log_prob),
     "gaussian_log_prob": Example(fastvae.gaussian_log_prob, truth=oracles.gaussian_log_prob),
+    "poisson_log_prob": Example(fastvae.poisson_log_prob, truth=oracles.poisson_log_prob),
+    "negative_binomial_log_prob": Example(
+        partial(fastvae.negative_binomial_log_prob, **IN_LOGARITHMS),
+        truth=partial(oracles.negative_binomial_log_prob, log_mean=True, log_dispersion=True),
+    ),
+    "zero_inflated_negative_binomial_log_prob": Example(
+        partial(fastvae.negative_binomial_log_prob, **IN_LOGARITHMS),
+        truth=partial(oracles.zero_inflated_negative_binomial_log_prob, log_mean=True, log_dispersion=True),
+        public="negative_binomial_log_prob",
+    ),
     "elbo": Example(
         lambda log_px, kl, beta, **k: tuple(fastvae.elbo(log_px, kl, beta, **k)),
         operands={"beta": lambda shape: torch.rand(())},

@@ -43,6 +43,24 @@ def gaussian_log_prob(x, mean, scale, scale_as="log_var", scale_eps=0.0, normali
     return -((x - mean) ** 2 / mp.exp(t) + t + (mp.log(2 * mp.pi) if normalized else 0)) / 2
 
 
+def poisson_log_prob(x, rate, log_rate=True):
+    log_mean = rate if log_rate else mp.log(rate)
+    return (x * log_mean if x else 0) - mp.exp(log_mean) - mp.loggamma(x + 1)
+
+
+def negative_binomial_log_prob(x, mean, inverse_dispersion, log_mean=False, odds=False, log_dispersion=False):
+    t = mp.exp(inverse_dispersion) if log_dispersion else inverse_dispersion
+    mean = (mp.exp(mean) if log_mean else mean) * (t if odds else 1)
+    success = x * mp.log(mean / (t + mean)) if x else 0
+    return mp.loggamma(x + t) - mp.loggamma(t) - mp.loggamma(x + 1) + t * mp.log(t / (t + mean)) + success
+
+
+def zero_inflated_negative_binomial_log_prob(x, mean, inverse_dispersion, zero_logits, **read_as):
+    counts = negative_binomial_log_prob(x, mean, inverse_dispersion, **read_as)
+    excess, rest = 1 / (1 + mp.exp(-zero_logits)), 1 / (1 + mp.exp(zero_logits))
+    return mp.log(rest) + counts if x else mp.log(excess + rest * mp.exp(counts))
+
+
 def std(scale, scale_as="log_var", scale_eps=0.0):
     return mp.exp(LOG_VAR_OF[scale_as](scale, mp.mpf(scale_eps)) / 2)
 

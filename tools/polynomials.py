@@ -1,6 +1,6 @@
-"""The polynomials of the kernels: a table, the fit behind its coefficients, and the two files that are made from it.
+"""The polynomials of kernels and formulas: a table, the fits behind its coefficients, and the files made from it.
 
-    python tools/polynomials.py           # writes kernels/math/polynomials.h and fastvae/backends/triton/polynomials.py
+    python tools/polynomials.py           # writes polynomials.h, and polynomials.py of Triton's kernels and of formulas
     python tools/polynomials.py --check   # fails where a file is not what the table gives, or an error is not as stated
     python tools/polynomials.py --refit   # prints coefficients and errors for the table
 
@@ -21,6 +21,7 @@ import mpmath
 
 ROOT = Path(__file__).resolve().parent.parent
 CPP, TRITON = "kernels/math/polynomials.h", "fastvae/backends/triton/polynomials.py"
+TORCH = "fastvae/formulas/polynomials.py"
 
 mp = mpmath.MPContext()  # of its own: tests set the precision of mpmath's
 mp.dps = 50
@@ -45,6 +46,10 @@ def square(x: Real) -> Real:
     return x * x
 
 
+def digamma_rest(v: Real) -> Real:
+    return -mp.log(v) - v / 2 - mp.digamma(1 / v)
+
+
 @dataclass(frozen=True)
 class Polynomial:
     """final(x) = base(x) + factor(x) p(argument(x)) for x on the interval."""
@@ -58,16 +63,18 @@ class Polynomial:
     final: Function
     factor: Function
     scale: Function  # errors are those of `final`, divided by this
-    coefficients: tuple[float, ...]  # from the constant term up; the nearest float32 is meant
+    coefficients: tuple[float, ...]  # from the constant term up; the nearest number of `bits` is meant
     error: float  # the largest, of these coefficients where they are evaluated exactly
     fit_error: float  # the largest of the fit, whose coefficients are real numbers: none of this degree has less
     adopted: bool  # not the fit's coefficients, each rounded, but others; they stay, so that no result changes
     base: Function = zero
     argument: Function = same
+    bits: int = 24  # of a float32, or 53 of a float64
 
     @property
     def label(self) -> str:
-        return f"{self.name} of {' and '.join(Path(path).name for path in self.used)}"
+        type_name = "" if self.bits == 24 else " in float64"
+        return f"{self.name}{type_name} of {' and '.join(Path(path).name for path in self.used)}"
 
     def target(self, x: Real) -> Real:
         """What p approximates."""
@@ -205,12 +212,108 @@ SQUARED_RADIUS = Polynomial(
     fit_error=5.1e-7,
     adopted=False,
 )
-TABLE = (EXP, LOG, LOG1P_CPP, LOG1P_TRITON, SINE, COSINE, SQUARED_RADIUS)
+STIRLING = Polynomial(
+    name="stirling",
+    used=(CPP, TRITON),
+    variable="v2",
+    formula="lgamma(1/v) - ((1/v - 1/2) log(1/v) - 1/v + log(2 pi) / 2) = v p(v^2) for 0 <= v <= 1",
+    scale_name="1",
+    interval=(mp.zero, mp.one),
+    final=lambda v: mp.loggamma(1 / v) + (1 / v - mp.mpf(0.5)) * mp.log(v) + 1 / v - mp.log(2 * mp.pi) / 2,
+    factor=same,
+    argument=square,
+    scale=one,
+    coefficients=(
+        0.0833332166,
+        -0.00277373684,
+        0.00075244531,
+        -0.000390734116,
+        0.000183827593,
+        -4.35577167e-05,
+    ),
+    error=1.1e-8,
+    fit_error=8.4e-9,
+    adopted=False,
+)
+DIGAMMA = replace(
+    STIRLING,
+    name="digamma",
+    formula="log(1/v) - v / 2 - digamma(1/v) = v^2 p(v^2) for 0 <= v <= 1",
+    scale_name="this",
+    final=digamma_rest,
+    factor=square,
+    scale=digamma_rest,
+    coefficients=(
+        0.0833332837,
+        -0.0083276704,
+        0.00385197578,
+        -0.0031793986,
+        0.00262947124,
+        -0.00145089661,
+        0.00035893984,
+    ),
+    error=6.0e-7,
+    fit_error=5.6e-7,
+)
+STIRLING_IN_DOUBLE = replace(
+    STIRLING,
+    used=(CPP, TRITON, TORCH),
+    formula=STIRLING.formula.replace("v <= 1", "v <= 1/4"),
+    interval=(mp.zero, mp.mpf(0.25)),
+    coefficients=(
+        0.08333333333333316,
+        -0.00277777777760417,
+        0.0007936507426034539,
+        -0.0005952312223023921,
+        0.0008412428673488764,
+        -0.0018949406197207295,
+        0.0057754505863073236,
+        -0.017917574375011586,
+        0.034574669023715164,
+    ),
+    error=2.9e-18,
+    fit_error=2.3e-18,
+    bits=53,
+)
+DIGAMMA_IN_DOUBLE = replace(
+    DIGAMMA,
+    used=(CPP, TRITON, TORCH),
+    formula=DIGAMMA.formula.replace("v <= 1", "v <= 1/4"),
+    interval=(mp.zero, mp.mpf(0.25)),
+    coefficients=(
+        0.08333333333333333,
+        -0.008333333333321124,
+        0.003968253960047134,
+        -0.0041666645044635235,
+        0.007575462730572984,
+        -0.021068975318436513,
+        0.08210202761801881,
+        -0.4004975871243245,
+        2.0167467191778936,
+        -7.996699509152712,
+        16.661614517487397,
+    ),
+    error=5.6e-17,
+    fit_error=3.7e-17,
+    bits=53,
+)
+TABLE = (
+    EXP,
+    LOG,
+    LOG1P_CPP,
+    LOG1P_TRITON,
+    SINE,
+    COSINE,
+    SQUARED_RADIUS,
+    STIRLING,
+    STIRLING_IN_DOUBLE,
+    DIGAMMA,
+    DIGAMMA_IN_DOUBLE,
+)
 
 
-def rounded(coefficients: Iterable[Real]) -> list[Real]:
-    """To float32."""
-    with mp.workprec(24):
+def rounded(coefficients: Iterable[Real], bits: int) -> list[Real]:
+    with mp.workprec(bits):
         return [+mp.mpf(c) for c in coefficients]
 
 
@@ -256,9 +359,9 @@ def climb(error: Function, around: Sequence[Real], value: Real) -> tuple[Real, R
 
 
 def largest_error(polynomial: Polynomial, coefficients: Sequence[Real]) -> Real:
-    """Of the coefficients in float32; what rounding adds where they are evaluated is not in it."""
+    """Of the coefficients as rounded; what rounding adds where they are evaluated is not in it."""
     points = nodes(polynomial, 16 * len(coefficients))
-    return max(abs(e) for _, e in peaks_of(polynomial, rounded(coefficients), points))
+    return max(abs(e) for _, e in peaks_of(polynomial, rounded(coefficients, polynomial.bits), points))
 
 
 def basis(polynomial: Polynomial, x: Real, powers: Iterable[int]) -> list[Real]:
@@ -284,24 +387,24 @@ def fit(polynomial: Polynomial) -> tuple[list[Real], Real]:
 
 
 def refit(polynomial: Polynomial) -> list[Real]:
-    """In float32: each coefficient is rounded in its turn and those above are fitted again, by least squares.
+    """As rounded: each coefficient is rounded in its turn and those above are fitted again, by least squares.
 
     They make up for the rounding as far as they can. With the lowest coefficients given, errors need not alternate, and
     an exchange has nothing to go by.
     """
     count = len(polynomial.coefficients)
-    points, done = nodes(polynomial, 16 * count)[1:-1], rounded(fit(polynomial)[0][:1])
+    points, done = nodes(polynomial, 16 * count)[1:-1], rounded(fit(polynomial)[0][:1], polynomial.bits)
     while len(done) < count:
         rows = [basis(polynomial, x, range(len(done), count)) for x in points]
         free = mp.lu_solve(rows, [error_at(polynomial, done, x) for x in points])
-        done += rounded(free[:1])
+        done += rounded(free[:1], polynomial.bits)
     return done
 
 
 ABOUT = """\
 Written by tools/polynomials.py: change the table there, then run it.
 
-Minimax (Remez) fits in float32, coefficients from the constant term up. Of the errors beside each, the first is the
+Minimax (Remez) fits, coefficients from the constant term up, rounded to their type. Of the errors beside each, the first is the
 largest of these coefficients and the second that of the fit before they were rounded. "Adopted": not the fit's
 coefficients rounded, but others, kept so that no result changes.
 """
@@ -330,8 +433,9 @@ def cpp(table: Iterable[Polynomial]) -> str:
 
 def cpp_function(polynomial: Polynomial) -> str:
     """As clang-format leaves it."""
-    variable, coefficients = polynomial.variable, ", ".join(f"{c!r}f" for c in polynomial.coefficients)
-    declaration = f"FASTVAE_FN float {polynomial.name}_polynomial(float {variable}) {{"
+    type_name, suffix = ("float", "f") if polynomial.bits == 24 else ("double", "")
+    variable, coefficients = polynomial.variable, ", ".join(f"{c!r}{suffix}" for c in polynomial.coefficients)
+    declaration = f"FASTVAE_FN {type_name} {polynomial.name}_polynomial({type_name} {variable}) {{"
     body = f"return polynomial({variable}, {coefficients});"
     if len(line := f"{declaration} {body} }}") <= 120:
         return f"{comment(polynomial, '//')}{line}"
@@ -347,15 +451,30 @@ def triton(table: Iterable[Polynomial]) -> str:
 
 def triton_tuple(polynomial: Polynomial) -> str:
     """As ruff leaves it."""
-    name, values = polynomial.name.upper(), ", ".join(map(repr, polynomial.coefficients))
+    name, values = tuple_name(polynomial), ", ".join(map(repr, polynomial.coefficients))
     if len(line := f"{name} = tl.constexpr(({values}))") > 120:
         line = f"{name} = tl.constexpr(\n    ({values})\n)"
+    if max(map(len, line.splitlines())) > 120:
+        line = f"{name} = tl.constexpr(\n    (\n{one_a_line(polynomial, 8)}    )\n)"
     return f"{comment(polynomial, '#')}{line}"
+
+
+def torch_formulas(table: Iterable[Polynomial]) -> str:
+    tuples = "\n".join(f"{comment(p, '#')}{tuple_name(p)} = (\n{one_a_line(p, 4)})" for p in table)
+    return f'"""{ABOUT}"""\n\n{tuples}\n'
+
+
+def tuple_name(polynomial: Polynomial) -> str:
+    return polynomial.name.upper() + ("" if polynomial.bits == 24 else "_IN_DOUBLE")
+
+
+def one_a_line(polynomial: Polynomial, indent: int) -> str:
+    return "".join(f"{' ' * indent}{c!r},\n" for c in polynomial.coefficients)
 
 
 def files(table: Sequence[Polynomial]) -> dict[str, str]:
     """Text by path."""
-    write = {CPP: cpp, TRITON: triton}
+    write = {CPP: cpp, TRITON: triton, TORCH: torch_formulas}
     return {path: write[path]([p for p in table if path in p.used]) for path in write}
 
 
@@ -367,7 +486,9 @@ def problems(table: Sequence[Polynomial], root: Path = ROOT) -> Iterator[str]:
         coefficients, fit_error = fit(polynomial)
         yield from not_as_stated(polynomial, "error", largest_error(polynomial, polynomial.coefficients))
         yield from not_as_stated(polynomial, "fit_error", fit_error)
-        if not polynomial.adopted and rounded(coefficients) != rounded(polynomial.coefficients):
+        if not polynomial.adopted and rounded(coefficients, polynomial.bits) != rounded(
+            polynomial.coefficients, polynomial.bits
+        ):
             yield f"{polynomial.label}: not the fit's coefficients, and not adopted"
 
 
@@ -383,7 +504,8 @@ def report(polynomial: Polynomial) -> str:
     candidates = {"table": polynomial.coefficients, "fit, rounded": real, "fitted again": refit(polynomial)}
     lines = [polynomial.label, f"  fit: error {mp.nstr(fit_error, 3)} of {polynomial.scale_name}"]
     for title, coefficients in candidates.items():
-        values = ", ".join(mp.nstr(c, 9) for c in rounded(coefficients))
+        digits = 9 if polynomial.bits == 24 else 17
+        values = ", ".join(mp.nstr(c, digits) for c in rounded(coefficients, polynomial.bits))
         lines.append(f"  {title}: error {mp.nstr(largest_error(polynomial, coefficients), 3)}: {values}")
     return "\n".join(lines)
 

@@ -45,7 +45,7 @@ def _as_it_is(s: Tensor, scale_eps: float) -> tuple[Tensor, None]:
     return s, None
 
 
-def _not_negative(s: Tensor) -> Tensor:
+def not_negative(s: Tensor) -> Tensor:
     """NaN below 0, and -0 is 0."""
     return torch.where(s < 0, math.nan, s + 0.0)
 
@@ -135,7 +135,7 @@ def read_scale(scale: Tensor, *, scale_as: ScaleName, scale_eps: float, clamp_lo
         closed = below | above
         v = torch.where(below, clamp_lo, torch.where(above, clamp_hi, v))
     if not how.logarithmic:
-        v = _not_negative(v)
+        v = not_negative(v)
     # 1 is harmless however s is read: what is discarded must not turn a zero gradient into NaN.
     inside = v if closed is None else torch.where(closed, 1.0, v)
     d_log_std, d_std = how.d_log_std(inside, slope), how.d_std(inside, slope)

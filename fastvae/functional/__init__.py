@@ -1,6 +1,7 @@
 """The functions that users call: arguments are checked, then one operator is called."""
 
-from . import likelihood, objective, posterior, torch_losses
+from . import counts, likelihood, objective, posterior, torch_losses
+from .counts import *
 from .likelihood import *
 from .objective import *
 from .posterior import *
@@ -9,5 +10,6 @@ from .torch_losses import *
 __all__ = []
 __all__ += posterior.__all__
 __all__ += likelihood.__all__
+__all__ += counts.__all__
 __all__ += objective.__all__
 __all__ += torch_losses.__all__

@@ -20,6 +20,7 @@ Clamp = tuple[float, float]
 
 FLOATING = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 VALUES = FLOATING | {torch.bool, torch.uint8}
+COUNTS = VALUES | {torch.int8, torch.int16, torch.int32, torch.int64}
 MAX_NDIM = 8  # of the elements, samples among them: kMaxDims of the compiled libraries
 
 _STRIDED = torch.strided
@@ -29,8 +30,10 @@ _NO_CLAMP = (-math.inf, math.inf)
 _LOG_VAR: tuple[ScaleName, float, float, float] = ("log_var", 0.0, *_NO_CLAMP)
 
 
-def operands_shape(names: tuple[str, ...], *operands: Tensor) -> torch.Size:
-    """Broadcast shape of operands on one device; one named x may be bool or uint8, the others are floating."""
+def operands_shape(
+    names: tuple[str, ...], *operands: Tensor, values: frozenset[torch.dtype] = VALUES
+) -> torch.Size:
+    """Broadcast shape of operands on one device; one named x may be of the types `values`, the others are floating."""
     first = operands[0]
     if isinstance(first, Tensor) and first.dtype in FLOATING and first.layout is _STRIDED:
         shape, dtype, device = first.shape, first.dtype, first.device
@@ -45,7 +48,7 @@ def operands_shape(names: tuple[str, ...], *operands: Tensor) -> torch.Size:
                 break
         else:
             return shape if len(shape) <= MAX_NDIM else _checked_ndim(shape)
-    return _checked_ndim(_unequal_operands_shape(names, operands))
+    return _checked_ndim(_unequal_operands_shape(names, operands, values))
 
 
 def _checked_ndim(shape: torch.Size, num_samples: int = 0) -> torch.Size:
@@ -56,9 +59,11 @@ def _checked_ndim(shape: torch.Size, num_samples: int = 0) -> torch.Size:
     return shape
 
 
-def _unequal_operands_shape(names: tuple[str, ...], operands: tuple[Tensor, ...]) -> torch.Size:
+def _unequal_operands_shape(
+    names: tuple[str, ...], operands: tuple[Tensor, ...], values: frozenset[torch.dtype]
+) -> torch.Size:
     for name, operand in zip(names, operands, strict=True):
-        check_tensor(name, operand, VALUES if name == "x" else FLOATING)
+        check_tensor(name, operand, values if name == "x" else FLOATING)
         check_same_device(name, operand, names[0], operands[0].device)
     shape: Sequence[int] = operands[0].shape
     for name, operand in zip(names, operands, strict=True):
@@ -268,6 +273,11 @@ def _quoted(names: Iterable[str]) -> str:
 
 def _dtype_names(dtypes: frozenset[torch.dtype]) -> str:
     return " or ".join(sorted(str(dtype) for dtype in dtypes))
+
+
+def check_name(keyword: str, name: object, names: Iterable[str]) -> None:
+    if name not in names:
+        raise ValueError(f"{keyword} must be one of {_quoted(names)}, got {name!r}")
 
 
 def check_reduction(reduction: Reduction) -> None:

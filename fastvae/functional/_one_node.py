@@ -24,7 +24,10 @@ TYPES = {
     "Tensor | None": "Tensor?",
     "int | None": "int?",
     "bool": "bool",
+    "DispersionAs": "str",
     "FreeBitsOver": "str",
+    "MeanAs": "str",
+    "RateAs": "str",
     "Reduction": "str",
     "ScaleName": "str",
 }

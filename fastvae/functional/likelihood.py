@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .._shapes import accumulate_dtype, batch_shape
+from .._shapes import accumulate_dtype
 from ..formulas.elements import sum_event
 from ..formulas.scale import ScaleName, clamp_bounds
 from ..ops import Likelihood
 from ..ops.likelihood import BERNOULLI_LOG_PROB, GAUSSIAN_LOG_PROB
-from ._arguments import (
-    Clamp,
-    Reduction,
-    check_reduction,
-    element_weight,
-    event_dims,
-    is_number,
-    number,
-    operands_shape,
-    scale_arguments,
-)
+from ._arguments import Clamp, Reduction, is_number, number, operands_shape, scale_arguments
 from ._documents import documented
 from ._one_node import one_node
-from ._weights import may_need_grad, summed
+from ._reductions import batch_factor, checked, reduced, sum_all, unreduced
 
 __all__ = ["bernoulli_log_prob", "gaussian_log_prob"]
 
@@ -102,17 +91,17 @@ def gaussian_log_prob(
     if isinstance(log_var, str):
         keywords = (normalized, x_scale, scale_as, clamp, event_ndim, reduction, mask, weight)
         log_prob = _optimal_log_prob(x, mean, log_var, *keywords)
-        return log_prob if reduction == "none" else _factor(log_prob.shape, reduction) * _total(log_prob)
+        return log_prob if reduction == "none" else batch_factor(log_prob.shape, reduction) * sum_all(log_prob)
     if is_number(log_var):
         shape = operands_shape(("x", "mean"), x, mean)
     else:
         shape = operands_shape(("x", "mean", "log_var"), x, mean, log_var)
     scale = scale_arguments(scale_as, scale_eps, clamp)
     constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), normalized, *scale)
-    event_ndim, weight = _checked(shape, (x, mean), event_ndim, reduction, mask, weight)
+    event_ndim, weight = checked(shape, (x, mean), event_ndim, reduction, mask, weight)
     if is_number(log_var):
         log_var = mean.new_full((), float(log_var), dtype=accumulate_dtype(x, mean))
-    return _reduced(GAUSSIAN_LOG_PROB, (x, mean, log_var), weight, event_ndim, constants, shape, reduction)
+    return reduced(GAUSSIAN_LOG_PROB, (x, mean, log_var), weight, event_ndim, constants, shape, reduction)
 
 
 def _optimal_log_prob(
@@ -134,15 +123,15 @@ def _optimal_log_prob(
     shape = operands_shape(("x", "mean"), x, mean)
     scale_arguments(scale_as, 0.0, clamp)
     constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), False, *scale_arguments("log_var", 0.0, None))
-    event_ndim, weight = _checked(shape, (x, mean), event_ndim, reduction, mask, weight)
+    event_ndim, weight = checked(shape, (x, mean), event_ndim, reduction, mask, weight)
     unit = mean.new_zeros((), dtype=accumulate_dtype(x, mean))
-    half_squares = _unreduced(GAUSSIAN_LOG_PROB, (x, mean, unit), weight, event_ndim, constants)
+    half_squares = unreduced(GAUSSIAN_LOG_PROB, (x, mean, unit), weight, event_ndim, constants)
     if half_squares.numel() == 0 or 0 in shape:
         return half_squares
     ones = half_squares.new_ones(()) if weight is None else weight.to(half_squares.dtype)
     counts = sum_event(ones.expand(shape), event_ndim)
     # [1], for torch multiplies no mapped number under a vmap over nothing.
-    total, squares = _total(counts).reshape(1), -2 * _total(half_squares).reshape(1)
+    total, squares = sum_all(counts).reshape(1), -2 * sum_all(half_squares).reshape(1)
     nothing = total == 0
     var = squares / torch.where(nothing, 1.0, total)
     var = torch.where(nothing, 1.0, var)
@@ -172,59 +161,5 @@ def _log_prob(
     """A likelihood whose operands users know by the schema's names; the constants are those behind x_scale."""
     shape, x = operands_shape(likelihood.operands, *operands), operands[0]
     scale = _x_scale(likelihood, x, x_scale)
-    event_ndim, weight = _checked(shape, operands, event_ndim, reduction, mask, weight)
-    return _reduced(likelihood, operands, weight, event_ndim, (scale, *constants), shape, reduction)
-
-
-def _checked(
-    shape: Sequence[int],
-    operands: tuple[Tensor, ...],
-    event_ndim: int | None,
-    reduction: Reduction,
-    mask: Tensor | None,
-    weight: Tensor | None,
-) -> tuple[int, Tensor | None]:
-    """The keywords that every likelihood has: event_ndim as a number, mask and weight as one."""
-    check_reduction(reduction)
-    event_ndim = event_dims(event_ndim, shape, *operands)
-    return event_ndim, element_weight(mask, weight, shape, operands[0].device)
-
-
-def _reduced(
-    likelihood: Likelihood,
-    operands: tuple[Tensor, ...],
-    weight: Tensor | None,
-    event_ndim: int,
-    constants: tuple[float | str, ...],
-    shape: Sequence[int],
-    reduction: Reduction,
-) -> Tensor:
-    if reduction == "none":
-        return _unreduced(likelihood, operands, weight, event_ndim, constants)
-    factor = _factor(batch_shape(shape, event_ndim), reduction)
-    if may_need_grad(weight):
-        return factor * _unreduced(likelihood, operands, weight, len(shape), constants)
-    total: Tensor = likelihood.total(factor, *operands, weight, len(shape), *constants)
-    return total
-
-
-def _unreduced(
-    likelihood: Likelihood,
-    operands: tuple[Tensor, ...],
-    weight: Tensor | None,
-    event_ndim: int,
-    constants: tuple[float | str, ...],
-) -> Tensor:
-    if weight is None:
-        log_prob: Tensor = likelihood.apply(*operands, None, event_ndim, *constants)
-        return log_prob
-    return summed(lambda w, ndim: likelihood.apply(*operands, w, ndim, *constants), weight, event_ndim)
-
-
-def _factor(batch: Sequence[int], reduction: Reduction) -> float:
-    """What each element of the batch adds to its reduction; the mean of nothing is 0."""
-    return 1 / max(math.prod(batch), 1) if reduction == "mean" else 1.0
-
-
-def _total(values: Tensor) -> Tensor:
-    return sum_event(values, values.dim())
+    event_ndim, weight = checked(shape, operands, event_ndim, reduction, mask, weight)
+    return reduced(likelihood, operands, weight, event_ndim, (scale, *constants), shape, reduction)

@@ -1,6 +1,6 @@
 """The operators' contract: schemas, shapes, what is saved for backward. `fastvae.backends` does the work."""
 
-from . import likelihood, noise, objective, posterior
+from . import counts, likelihood, noise, objective, posterior
 from ._contract import CONTRACTS, Contract
 from ._likelihood import Likelihood
 from ._operator import OPERATORS, Operator
@@ -14,6 +14,7 @@ __all__ = [
     "Likelihood",
     "Operator",
     "choose_by",
+    "counts",
     "likelihood",
     "noise",
     "objective",

@@ -9,6 +9,7 @@ static const Table& table() {
     Table t;
     add_posterior(t);
     add_likelihood(t);
+    add_counts(t);
     add_objective(t);
     return t;
   }();

@@ -6,13 +6,19 @@
 
 namespace fastvae::FASTVAE_ISA {
 
+template <class T, class From>
+FASTVAE_FN T value_of(From x) {
+  if constexpr (std::is_integral_v<From>) return static_cast<T>(x);
+  else return static_cast<T>(to_float(x));
+}
+
 template <class From, class T>
 FASTVAE_FN void read_run(const void* data, int64_t offset, int64_t stride, int64_t n, T* out) {
   const From* from = static_cast<const From*>(data) + offset;
   if (stride == 1) {
-    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(to_float(from[i]));
+    for (int64_t i = 0; i < n; ++i) out[i] = value_of<T>(from[i]);
   } else {
-    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(to_float(from[i * stride]));
+    for (int64_t i = 0; i < n; ++i) out[i] = value_of<T>(from[i * stride]);
   }
 }
 
@@ -44,6 +50,14 @@ void read(Type type, const void* data, int64_t offset, int64_t stride, int64_t n
     case Type::u8:
     case Type::boolean:
       return read_run<uint8_t>(data, offset, stride, n, out);
+    case Type::i8:
+      return read_run<int8_t>(data, offset, stride, n, out);
+    case Type::i16:
+      return read_run<int16_t>(data, offset, stride, n, out);
+    case Type::i32:
+      return read_run<int32_t>(data, offset, stride, n, out);
+    case Type::i64:
+      return read_run<int64_t>(data, offset, stride, n, out);
     case Type::f64:
       for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(static_cast<const double*>(data)[offset + i * stride]);
   }
@@ -85,8 +99,7 @@ void write(const T* in, int64_t n, Type type, void* data, int64_t offset, int64_
     case Type::f64:
       for (int64_t i = 0; i < n; ++i) static_cast<double*>(data)[offset + i * stride] = static_cast<double>(in[i]);
       return;
-    case Type::u8:
-    case Type::boolean:
+    default:
       return;  // no operator writes integers
   }
 }

@@ -15,6 +15,7 @@ const Table& table() {
     add_posterior(t);
     add_posterior_backward(t);
     add_likelihood(t);
+    add_counts(t);
     add_objective(t);
     return t;
   }();

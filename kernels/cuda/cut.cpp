@@ -109,7 +109,7 @@ bool is_dense(CutJob& job, int64_t width) {
            reinterpret_cast<uintptr_t>(o.data) % std::min<uintptr_t>(width << log_bytes(o.type), 16) == 0;
   };
   auto holds = [&](const Operand& o) {
-    return o.event_constant || (o.event_contiguous && o.type != Type::f64 && steps_whole(o));
+    return o.event_constant || (o.event_contiguous && log_bytes(o.type) < 3 && steps_whole(o));
   };
   return job.batch_ndim == 2 && job.cols % width == 0 && all_operands(job, holds) &&
          job.eps_sample_stride % width == 0 && job.grad_sample_stride % width == 0;

@@ -46,16 +46,21 @@ FASTVAE_FN void store_words(const uint32_t* word, int bytes, char* at) {
 #endif
 }
 
+// Of the bits that load_bits gives.
 FASTVAE_FN float value_of(uint32_t bits, Type type) {
   if (type < Type::f16) return bit_cast<float>(bits);
   if (type == Type::bf16) return to_float(BFloat16{static_cast<uint16_t>(bits)});
   if (type == Type::f16) return to_float(Half{static_cast<uint16_t>(bits)});
-  return static_cast<float>(bits);
+  if (type < Type::i8) return static_cast<float>(bits);
+  int unused = type == Type::i8 ? 24 : type == Type::i16 ? 16 : 0;
+  return static_cast<float>(static_cast<int32_t>(bits << unused) >> unused);
 }
 
 // An element's bits; those of a float where it has eight bytes.
-FASTVAE_FN uint32_t load_bits(const char* at, int log) {
-  if (log == 3) return bit_cast<uint32_t>(static_cast<float>(*reinterpret_cast<const double*>(at)));
+FASTVAE_FN uint32_t load_bits(const char* at, Type type) {
+  int log = log_bytes(type);
+  if (type == Type::f64) return bit_cast<uint32_t>(static_cast<float>(*reinterpret_cast<const double*>(at)));
+  if (type == Type::i64) return bit_cast<uint32_t>(static_cast<float>(*reinterpret_cast<const int64_t*>(at)));
   if (log == 2) return *reinterpret_cast<const uint32_t*>(at);
   return log == 1 ? *reinterpret_cast<const uint16_t*>(at) : *reinterpret_cast<const uint8_t*>(at);
 }
@@ -63,7 +68,9 @@ FASTVAE_FN uint32_t load_bits(const char* at, int log) {
 template <class T>
 FASTVAE_FN T load_element(const char* at, Type type) {
   if (type == Type::f64) return static_cast<T>(*reinterpret_cast<const double*>(at));
-  return static_cast<T>(value_of(load_bits(at, log_bytes(type)), type));
+  if (type == Type::i64) return static_cast<T>(*reinterpret_cast<const int64_t*>(at));
+  if (type == Type::i32) return static_cast<T>(*reinterpret_cast<const int32_t*>(at));
+  return static_cast<T>(value_of(load_bits(at, type), type));
 }
 
 template <class T>
@@ -89,8 +96,14 @@ FASTVAE_FN void unpack(const Packed<words>& packed, Type type, float (&x)[width]
       x[e] = bit_cast<float>(e & 1 ? packed.word[e >> 1] & 0xffff0000u : packed.word[e >> 1] << 16);
   } else if (type == Type::f16) {
     for (int e = 0; e < width; ++e) x[e] = to_float(Half{static_cast<uint16_t>(packed.word[e >> 1] >> (16 * (e & 1)))});
-  } else {
+  } else if (type < Type::i8) {
     for (int e = 0; e < width; ++e) x[e] = static_cast<float>((packed.word[e >> 2] >> (8 * (e & 3))) & 0xffu);
+  } else {
+    int log = log_bytes(type);
+    for (int e = 0; e < width; ++e) {
+      uint32_t word = packed.word[(e << log >> 2) & (words - 1)];
+      x[e] = value_of(word >> ((e << (3 + log)) & 31), type);
+    }
   }
 }
 
@@ -206,7 +219,7 @@ FASTVAE_FN Raw<A> load(const Operand& operand, const char* row, const Unit& unit
     } else {
       FASTVAE_UNROLL
       for (int e = 0; e < A::width; ++e)
-        if (is_valid(unit, e)) insert(e, log, load_bits(at + ((e * step) << log), log), packed);
+        if (is_valid(unit, e)) insert(e, log, load_bits(at + ((e * step) << log), type), packed);
     }
     return packed;
   }

@@ -49,7 +49,7 @@ void take(argument::Name argument, StableIValue value, Given& given) {
   case argument::name:            \
     return static_cast<void>(given.name = to<bool>(value));
     FASTVAE_ARGUMENTS(FASTVAE_TAKE)
-    FASTVAE_CONSTANTS(FASTVAE_TAKE, FASTVAE_TAKE, FASTVAE_FLAG)
+    FASTVAE_CONSTANTS(FASTVAE_TAKE, FASTVAE_FLAG, FASTVAE_TAKE, FASTVAE_FLAG)
     case argument::count:
       return;
   }

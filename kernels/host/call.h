@@ -3,6 +3,7 @@
 
 #include <initializer_list>
 
+#include "../math/counts.h"
 #include "../math/likelihood.h"
 #include "../math/objective.h"
 #include "../math/posterior.h"
@@ -24,7 +25,7 @@ namespace fastvae {
 
 namespace argument {
 #define FASTVAE_NAME(name, value) name,
-enum Name { FASTVAE_ARGUMENTS(FASTVAE_NAME) FASTVAE_CONSTANTS(FASTVAE_NAME, FASTVAE_NAME, FASTVAE_NAME) count };
+enum Name { FASTVAE_ARGUMENTS(FASTVAE_NAME) FASTVAE_CONSTANTS(FASTVAE_NAME, FASTVAE_NAME, FASTVAE_NAME, FASTVAE_NAME) count };
 }  // namespace argument
 
 struct Call {

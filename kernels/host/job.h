@@ -11,7 +11,7 @@ constexpr int kMaxDims = 8;  // after merging; more distinct strides than that a
 constexpr int kMaxOperands = 8;
 constexpr int kMaxOutputs = 5;
 
-enum class Type : uint8_t { f32, f64, f16, bf16, u8, boolean };
+enum class Type : uint8_t { f32, f64, i64, f16, bf16, u8, boolean, i8, i16, i32 };
 enum class ScaleAs : uint8_t {
 #define SCALE_AS(name, Read) name,
 #include "../tables/scale_as.h"
@@ -27,7 +27,10 @@ enum class Formula : uint8_t {
   count
 };
 
-FASTVAE_FN int log_bytes(Type type) { return type == Type::f64 ? 3 : type == Type::f32 ? 2 : type < Type::u8 ? 1 : 0; }
+FASTVAE_FN int log_bytes(Type type) {
+  constexpr uint32_t kLogs = 2 | 3 << 2 | 3 << 4 | 1 << 6 | 1 << 8 | 1 << 16 | 2 << 18;  // two bits for each type
+  return int(kLogs >> (2 * int(type))) & 3;
+}
 
 struct Device {
   int32_t type = 0, index = 0;  // as torch numbers them

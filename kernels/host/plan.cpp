@@ -22,8 +22,16 @@ Type type_of(const Tensor& tensor) {
       return Type::u8;
     case ScalarType::Bool:
       return Type::boolean;
+    case ScalarType::Char:
+      return Type::i8;
+    case ScalarType::Short:
+      return Type::i16;
+    case ScalarType::Int:
+      return Type::i32;
+    case ScalarType::Long:
+      return Type::i64;
     default:
-      STD_TORCH_CHECK(false, "fastvae: operands are float32, float64, float16, bfloat16, uint8 or bool");
+      STD_TORCH_CHECK(false, "fastvae: an operand is of a type that no kernel reads");
   }
 }
 

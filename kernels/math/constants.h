@@ -5,13 +5,17 @@
 
 namespace fastvae {
 
-// All of them: (name, default). USUAL: loops are compiled once more for calls where all of these have that value.
-// FLAG: a bool in the schema, 0 or 1 here.
-#define FASTVAE_CONSTANTS(USUAL, NUMBER, FLAG)                                                   \
+// All of them: (name, default). USUAL and SWITCH: loops are compiled once more for calls where all of these have that
+// value. SWITCH and FLAG: a bool in the schema, 0 or 1 here.
+#define FASTVAE_CONSTANTS(USUAL, SWITCH, NUMBER, FLAG)                                           \
   USUAL(clamp_lo, -INFINITY) /* bounds of what is clamped of a scale, see scale.h */             \
   USUAL(clamp_hi, INFINITY)                                                                      \
   USUAL(free_bits, 0)   /* nats */                                                               \
   USUAL(x_scale, 1)     /* values are read as x * x_scale */                                     \
+  SWITCH(log_rate, 1)   /* Poisson's parameter is the rate's logarithm */                        \
+  SWITCH(log_mean, 0)   /* what is read as a mean is its logarithm */                            \
+  SWITCH(odds, 0)       /* and times the dispersion */                                           \
+  SWITCH(log_dispersion, 0)                                                                      \
   NUMBER(scale_eps, 0)  /* softplus: std = softplus(p) + scale_eps */                            \
   NUMBER(beta_value, 1) /* weight of the KL */                                                   \
   NUMBER(factor, 1)     /* what each element adds to a total: 1 / count where a mean is taken */ \
@@ -26,18 +30,18 @@ namespace fastvae {
 // Functions are inlined always: an instruction set must not call another's copy.
 template <class T>
 struct Constants {
-  FASTVAE_CONSTANTS(FASTVAE_FIELD, FASTVAE_FIELD, FASTVAE_FIELD)
+  FASTVAE_CONSTANTS(FASTVAE_FIELD, FASTVAE_FIELD, FASTVAE_FIELD, FASTVAE_FIELD)
 
   Constants() = default;
   template <class From>
   FASTVAE_FN explicit Constants(const Constants<From>& from){
-      FASTVAE_CONSTANTS(FASTVAE_CONVERT, FASTVAE_CONVERT, FASTVAE_CONVERT)}
+      FASTVAE_CONSTANTS(FASTVAE_CONVERT, FASTVAE_CONVERT, FASTVAE_CONVERT, FASTVAE_CONVERT)}
 
   FASTVAE_FN bool is_usual() const {
-    return true FASTVAE_CONSTANTS(FASTVAE_COMPARE, FASTVAE_PASS_OVER, FASTVAE_PASS_OVER);
+    return true FASTVAE_CONSTANTS(FASTVAE_COMPARE, FASTVAE_COMPARE, FASTVAE_PASS_OVER, FASTVAE_PASS_OVER);
   }
   // Tells the compiler what `is_usual` has found.
-  FASTVAE_FN void make_usual() { FASTVAE_CONSTANTS(FASTVAE_SET, FASTVAE_PASS_OVER, FASTVAE_PASS_OVER) }
+  FASTVAE_FN void make_usual() { FASTVAE_CONSTANTS(FASTVAE_SET, FASTVAE_SET, FASTVAE_PASS_OVER, FASTVAE_PASS_OVER) }
 };
 
 }  // namespace fastvae

@@ -7,6 +7,7 @@
 // `arguments` are the schema's behind the operands, in its order and by its names. A likelihood's begin with `weight,
 // event_ndim` and a formula with a scale ends with `scale_as, scale_eps, clamp_lo, clamp_hi`: neither is written out.
 // `beta` is an operand that may be missing, and is 1 then.
+#include "counts.h"
 #include "likelihood.h"
 #include "objective.h"
 #include "posterior.h"

@@ -31,6 +31,6 @@ def interpreting() -> bool:
 
 def functions(contracts: Mapping[str, Contract]) -> Mapping[str, Callable]:
     """The kernels by operator; imports Triton."""
-    from . import likelihood, noise, objective, posterior, registry  # noqa: F401  they register their kernels
+    from . import counts, likelihood, noise, objective, posterior, registry  # noqa: F401  they register their kernels
 
     return {name: registry.FUNCTIONS[name] for name in contracts if name in registry.FUNCTIONS}

@@ -23,15 +23,15 @@ _SQRT_HALF_BITS = tl.constexpr(0x3F3504F3)
 
 
 @triton.constexpr_function
-def _degree(coefficients):
+def degree(coefficients):
     return len(coefficients) - 1  # of a constant, which has no length in the interpreter
 
 
 @triton.jit
 def polynomial(x, COEFFICIENTS: tl.constexpr):
     """Horner's scheme, coefficients from the constant term up."""
-    p = tl.full(x.shape, COEFFICIENTS[_degree(COEFFICIENTS)], x.dtype)
-    for i in tl.static_range(_degree(COEFFICIENTS) - 1, -1, -1):
+    p = tl.full(x.shape, COEFFICIENTS[degree(COEFFICIENTS)], x.dtype)
+    for i in tl.static_range(degree(COEFFICIENTS) - 1, -1, -1):
         p = tl.fma(p, x, COEFFICIENTS[i])
     return p
 

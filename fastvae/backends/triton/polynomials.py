@@ -1,6 +1,6 @@
 """Written by tools/polynomials.py: change the table there, then run it.
 
-Minimax (Remez) fits in float32, coefficients from the constant term up. Of the errors beside each, the first is the
+Minimax (Remez) fits, coefficients from the constant term up, rounded to their type. Of the errors beside each, the first is the
 largest of these coefficients and the second that of the fit before they were rounded. "Adopted": not the fit's
 coefficients rounded, but others, kept so that no result changes.
 """
@@ -29,3 +29,43 @@ COSINE = tl.constexpr((1.0, -1.23370051, 0.253669202, -0.0208600722, 0.000903631
 # -2 log(1 - v) = v p(v) for 0 <= v <= 1/32.
 # Error 5.3e-7 of v, before rounding 5.1e-7.
 SQUARED_RADIUS = tl.constexpr((2.0000005, 0.9997135, 0.69083345))
+# lgamma(1/v) - ((1/v - 1/2) log(1/v) - 1/v + log(2 pi) / 2) = v p(v^2) for 0 <= v <= 1.
+# Error 1.1e-8 of 1, before rounding 8.4e-9.
+STIRLING = tl.constexpr((0.0833332166, -0.00277373684, 0.00075244531, -0.000390734116, 0.000183827593, -4.35577167e-05))
+# lgamma(1/v) - ((1/v - 1/2) log(1/v) - 1/v + log(2 pi) / 2) = v p(v^2) for 0 <= v <= 1/4.
+# Error 2.9e-18 of 1, before rounding 2.3e-18.
+STIRLING_IN_DOUBLE = tl.constexpr(
+    (
+        0.08333333333333316,
+        -0.00277777777760417,
+        0.0007936507426034539,
+        -0.0005952312223023921,
+        0.0008412428673488764,
+        -0.0018949406197207295,
+        0.0057754505863073236,
+        -0.017917574375011586,
+        0.034574669023715164,
+    )
+)
+# log(1/v) - v / 2 - digamma(1/v) = v^2 p(v^2) for 0 <= v <= 1.
+# Error 6.0e-7 of this, before rounding 5.6e-7.
+DIGAMMA = tl.constexpr(
+    (0.0833332837, -0.0083276704, 0.00385197578, -0.0031793986, 0.00262947124, -0.00145089661, 0.00035893984)
+)
+# log(1/v) - v / 2 - digamma(1/v) = v^2 p(v^2) for 0 <= v <= 1/4.
+# Error 5.6e-17 of this, before rounding 3.7e-17.
+DIGAMMA_IN_DOUBLE = tl.constexpr(
+    (
+        0.08333333333333333,
+        -0.008333333333321124,
+        0.003968253960047134,
+        -0.0041666645044635235,
+        0.007575462730572984,
+        -0.021068975318436513,
+        0.08210202761801881,
+        -0.4004975871243245,
+        2.0167467191778936,
+        -7.996699509152712,
+        16.661614517487397,
+    )
+)

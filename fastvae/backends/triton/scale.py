@@ -32,14 +32,14 @@ def read_scale(c, parameter):
         return _of_log_std(log_std, tl.where(closed, 0.0, 2.0))
     elif c.scale_as == "var":
         var, closed = _clamp(c, parameter)
-        var = _not_negative(var)
+        var = not_negative(var)
         log_var, std = log(var), tl.sqrt(var)
         kl = kl_of_var(var, log_var)
         d_log_var, d_std = tl.where(closed, 0.0, 1.0 / var), tl.where(closed, 0.0, 0.5 / std)
         return Scale(log_var, std, 1.0 / std, var - 1.0, kl, d_log_var, d_std)
     elif c.scale_as == "std":
         std, closed = _clamp(c, parameter)
-        std = _not_negative(std)
+        std = not_negative(std)
         d_std = tl.where(std >= 0.0, 1.0, std)
         return _of_std(std, log(std), tl.where(closed, 0.0, 2.0 / std), tl.where(closed, 0.0, d_std))
     else:  # softplus
@@ -67,7 +67,7 @@ def _clamp(c, value):
 
 
 @triton.jit
-def _not_negative(value):
+def not_negative(value):
     """NaN below 0, and -0 is 0."""
     return tl.where(value < 0.0, float("nan"), tl.abs(value))
 

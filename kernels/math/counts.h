@@ -1,0 +1,224 @@
+// log p(x|z) of counts, element by element.
+//
+// lgamma(x + theta) - lgamma(theta) - lgamma(x + 1) is large where x or theta is, and cancels with what it is added to.
+// So here it is Loader's deviances (Loader 2000, "Fast and accurate computation of binomial probabilities"), none of
+// which is negative, and the rests of Stirling's series. Small arguments of lgamma are first shifted up by kShift.
+#pragma once
+
+#include "scale.h"
+#include "stirling.h"
+
+namespace fastvae::FASTVAE_ISA {
+
+template <class T>
+constexpr T kHalfLog2Pi = T(0.91893853320467274178);
+
+// What is larger counts as this: products of three stay finite, and to a Poisson's mean the difference is rounded off.
+template <class T>
+constexpr T kMostCounted = T(1e15);
+template <>
+constexpr double kMostCounted<double> = 1e100;
+
+// By how much an argument is shifted.
+template <class T>
+FASTVAE_FN T shift_of(T argument) {
+  return argument < T(kShift<T>) ? T(kShift<T>) : T(0);
+}
+
+// x of lgamma(x + 1) = (value - 1/2) log(value) - value + log(2 pi) / 2 + stirling(inverse) - log(product value^by).
+template <class T>
+struct Count {
+  T by, value, inverse;
+
+  FASTVAE_FN T product(T x) const {
+    T result = inverse, whole = by;
+    for (int i = 1; i < kShift<T>; ++i) result *= choose(whole > T(0), (x + T(i)) * inverse, T(1));
+    return result;
+  }
+
+  // digamma(x + 1) - log(value)
+  FASTVAE_FN T slope(T x) const {
+    T sum = 0;
+    for (int i = 1; i < kShift<T>; ++i) sum += T(1) / (x + T(i));
+    return T(-0.5) * inverse - digamma_rest(inverse) - choose(by > T(0), sum, -inverse);
+  }
+};
+
+// r^x e^-r / x!
+template <class T>
+struct PoissonLogProb {
+  static FASTVAE_FN void value(const Constants<T>& c, T x, T rate, T& log_prob) {
+    T mean = choose(c.log_rate != T(0), exp(rate), not_negative(rate));
+    Count<T> k = count_of(x);
+    T log_value = -log(k.inverse), t = (mean - k.value) * k.inverse, q = mean * k.inverse;
+    // Of a rate that has underflowed the logarithm is known all the same.
+    bool lost = (c.log_rate != T(0)) & (q < T(1e-30));
+    T rest = choose(lost, t - (rate - log_value), log1p_of(t, q).rest);
+    T positive = log(k.product(x)) + T(0.5) * log_value - kHalfLog2Pi<T> - stirling(k.inverse);
+    positive -= fma(k.by, t, x * rest);
+    log_prob = choose(x == T(0), -mean, choose(mean == T(INFINITY), -mean, positive));
+  }
+
+  static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T rate, T& grad_x, T& grad_rate) {
+    T mean = choose(c.log_rate != T(0), exp(rate), not_negative(rate));
+    Count<T> k = count_of(x);
+    T log_ratio = choose(c.log_rate != T(0), rate + log(k.inverse), log(mean * k.inverse));
+    grad_x = grad * (log_ratio - k.slope(x));
+    T relative = choose(x == T(0), T(-1), (x - mean) / mean);
+    grad_rate = grad * choose(c.log_rate != T(0), x - mean, relative);
+  }
+
+ private:
+  static FASTVAE_FN Count<T> count_of(T x) {
+    T by = shift_of(x), value = x + by;
+    return {by, value, T(1) / value};
+  }
+};
+
+// What a negative binomial's value and gradients are made of. n = x + theta, m = mean + theta.
+template <class T>
+struct NegativeBinomialTerms {
+  T x, mean, theta;
+  Count<T> count;
+  T by, n, value_n, inverse_n, inverse_theta, inverse_m;  // n and theta are shifted by the same
+  T first, second;                                       // the deviances' arguments
+  bool boundless;                                        // the mean
+  Log1p<T> of_first, of_second;
+
+  FASTVAE_FN NegativeBinomialTerms(const Constants<T>& c, T x_, T mean_, T dispersion) : x(x_) {
+    T given = choose(c.log_dispersion != T(0), exp(dispersion), dispersion);
+    T by_itself = choose(c.log_mean != T(0), exp(mean_), mean_);
+    theta = min(not_negative(given), kMostCounted<T>);
+    T whole = not_negative(choose(c.odds != T(0), given * by_itself, by_itself));
+    boundless = whole == T(INFINITY);
+    mean = min(whole, kMostCounted<T>);
+    T m = max(theta + mean, T(1e-35));
+    by = shift_of(theta);
+    n = x + theta;
+    value_n = n + by;
+    T value_theta = theta + by;
+    T inverse = T(1) / (value_n * value_theta);
+    inverse_n = value_theta * inverse;
+    inverse_theta = value_n * inverse;
+    count.by = shift_of(x);
+    count.value = x + count.by;
+    T inverse_x_m = T(1) / (count.value * m);
+    count.inverse = m * inverse_x_m;
+    inverse_m = count.value * inverse_x_m;
+    T shifted_mean = (by - count.by) * mean;
+    first = fma(theta, (mean - x) - count.by, shifted_mean) * inverse_x_m;
+    second = fma(theta, x - mean, -by * mean) * (inverse_theta * inverse_m);
+    of_first = log1p_of(first, value_n * (mean * inverse_x_m));
+    of_second = log1p_of(second, (value_n * inverse_m) * (theta * inverse_theta));
+    // 0 times this must be 0.
+    of_second.log = max(of_second.log, -kMostCounted<T> * kMostCounted<T>);
+    of_second.rest = min(of_second.rest, kMostCounted<T> * kMostCounted<T>);
+  }
+
+  FASTVAE_FN T log_prob() const {
+    T deviances = fma(x, of_first.rest, theta * of_second.rest) + fma(count.by, first, by * second);
+    T rests = stirling(inverse_n) - stirling(inverse_theta) - stirling(count.inverse);
+    T root = sqrt((theta + by) * inverse_n * count.value);
+    T positive = log(rising_ratio() * count.product(x) * root) - (deviances + kHalfLog2Pi<T>) + rests;
+    return choose(boundless, -T(INFINITY), choose(x == T(0), log_prob_of_0(), positive));
+  }
+
+  FASTVAE_FN T log_prob_of_0() const {
+    return choose(boundless, -T(INFINITY), theta * of_second.log);
+  }
+
+  // digamma(n) - digamma(x + 1) + log(mean / m). Here n is shifted by its own size.
+  FASTVAE_FN T slope_x() const {
+    T own = shift_of(n), value = n + own, inverse = T(1) / value, inverse_x_m = count.inverse * inverse_m, sum = 0;
+    for (int i = 0; i < kShift<T>; ++i) sum += T(1) / (n + T(i));
+    T digamma_n = T(-0.5) * inverse - digamma_rest(inverse) - choose(own > T(0), sum, T(0));
+    T argument = fma(theta, (mean - x) - count.by, (own - count.by) * mean) * inverse_x_m;
+    return log1p_of(argument, value * (mean * inverse_x_m)).log + (digamma_n - count.slope(x));
+  }
+
+  FASTVAE_FN T slope_mean(const Constants<T>& c) const {
+    T relative = choose(x == T(0), T(-1), (x - mean) / mean);
+    return theta * inverse_m * choose(c.log_mean != T(0), x - mean, relative);
+  }
+
+  FASTVAE_FN T slope_dispersion(const Constants<T>& c) const {
+    T sum = 0;
+    for (int i = 0; i < kShift<T>; ++i) sum += x / ((theta + T(i)) * (n + T(i)));
+    T difference = T(0.5) * x * inverse_theta * inverse_n + (digamma_rest(inverse_theta) - digamma_rest(inverse_n));
+    difference += choose((by > T(0)) & (x > T(0)), sum, T(0));
+    T at_mean = -of_second.rest - by * x * (inverse_theta * inverse_m);
+    T slope = choose(c.odds != T(0), of_second.log, at_mean) + difference;
+    return choose(c.log_dispersion != T(0), theta * slope, slope);
+  }
+
+ private:
+  // Of theta (theta + 1) ... (theta + by - 1) and the same of n, each over its shifted argument's power.
+  FASTVAE_FN T rising_ratio() const {
+    T of_theta = 1, of_n = 1;
+    for (int i = 0; i < kShift<T>; ++i) of_theta *= (theta + T(i)) * inverse_theta, of_n *= (n + T(i)) * inverse_n;
+    return choose(by > T(0), of_theta / of_n, T(1));
+  }
+};
+
+// Gamma(x + theta) / (Gamma(theta) x!) (theta / (theta + mean))^theta (mean / (theta + mean))^x
+template <class T>
+struct NegativeBinomialLogProb {
+  static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T dispersion, T& log_prob) {
+    log_prob = NegativeBinomialTerms<T>(c, x, mean, dispersion).log_prob();
+  }
+
+  static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T mean, T dispersion, T& grad_x, T& grad_mean,
+                                  T& grad_dispersion) {
+    NegativeBinomialTerms<T> terms(c, x, mean, dispersion);
+    grad_x = grad * terms.slope_x();
+    grad_mean = grad * terms.slope_mean(c);
+    grad_dispersion = grad * terms.slope_dispersion(c);
+  }
+};
+
+// How much of a zero is the excess of zeros, and how much the counts': logits a, log-probability b of the counts' zero.
+template <class T>
+struct Zero {
+  T log_prob;               // log(sigmoid(a) + sigmoid(-a) e^b)
+  T of_counts;              // e^b / (e^a + e^b)
+  T slope_logits;           // d log_prob / d a
+  T log_others, slope_others;  // log(sigmoid(-a)), and its derivative
+
+  FASTVAE_FN Zero(T a, T b) {
+    T e = exp_decay(-abs(a)), d = exp_decay(-abs(a - b)), inverse = T(1) / ((T(1) + e) * (T(1) + d));
+    T tail = inverse * (T(1) + d), others = choose(a < T(0), T(1), e) * tail;  // sigmoid(-a)
+    T softplus_a = max(a, T(0)) + log1p_unit(e);
+    T rest = inverse * (T(1) + e);
+    of_counts = choose(a < b, T(1), d) * rest;
+    // (e^a + e^b) / (e^a + 1) less 1, where that is small; else by the larger of a and b.
+    T change = exponentials(b).expm1 * others;
+    T far = (max(a, b) + log1p_unit(d)) - softplus_a;
+    bool near = change > T(-0.5);
+    log_prob = choose(near, log1p_of(choose(near, change, T(0)), choose(near, change, T(0)) + T(1)).log, far);
+    slope_logits = -change * (choose(a < b, d, T(1)) * rest);
+    log_others = -softplus_a;
+    slope_others = -choose(a < T(0), e, T(1)) * tail;
+  }
+};
+
+// A negative binomial with an excess of zeros: sigmoid(zero_logits) of the mass stands at 0.
+template <class T>
+struct ZeroInflatedNegativeBinomialLogProb {
+  static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T dispersion, T zero_logits, T& log_prob) {
+    NegativeBinomialTerms<T> terms(c, x, mean, dispersion);
+    Zero<T> zero(zero_logits, terms.log_prob_of_0());
+    log_prob = choose(x == T(0), zero.log_prob, terms.log_prob() + zero.log_others);
+  }
+
+  static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T mean, T dispersion, T zero_logits, T& grad_mean,
+                                  T& grad_dispersion, T& grad_zero_logits) {
+    NegativeBinomialTerms<T> terms(c, x, mean, dispersion);
+    Zero<T> zero(zero_logits, terms.log_prob_of_0());
+    T of_counts = choose(x == T(0), zero.of_counts, T(1));
+    grad_mean = grad * (of_counts * terms.slope_mean(c));
+    grad_dispersion = grad * (of_counts * terms.slope_dispersion(c));
+    grad_zero_logits = grad * choose(x == T(0), zero.slope_logits, zero.slope_others);
+  }
+};
+
+}  // namespace fastvae::FASTVAE_ISA
