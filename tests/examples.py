@@ -47,6 +47,12 @@ CONSTANTS: dict[str, Any] = {
 # So that any real number is a parameter.
 IN_LOGARITHMS: dict[str, Any] = {"mean_as": "log_mean", "dispersion_as": "log_inverse_dispersion"}
 
+
+def away_from_0(shape: tuple[int, ...]) -> Tensor:
+    """Logarithms. Rounding one near 0 explains nothing of what rounding its exponential costs."""
+    return (0.5 + torch.rand(shape)) * torch.where(torch.rand(shape) > 0.5, 1.0, -1.0)
+
+
 SUPPORTS: dict[constraints.Constraint, Sampler] = {
     constraints.unit_interval: torch.rand,
     constraints.real: torch.randn,
@@ -72,13 +78,17 @@ EXAMPLES = {
     "rsample_kl": Example(lambda mean, scale, **k: fastvae.rsample_kl(mean, scale, seed=3, **k)),
     "bernoulli_log_prob": Example(fastvae.bernoulli_log_prob, truth=oracles.bernoulli_log_prob),
     "gaussian_log_prob": Example(fastvae.gaussian_log_prob, truth=oracles.gaussian_log_prob),
-    "poisson_log_prob": Example(fastvae.poisson_log_prob, truth=oracles.poisson_log_prob),
+    "poisson_log_prob": Example(
+        fastvae.poisson_log_prob, operands={"rate": away_from_0}, truth=oracles.poisson_log_prob
+    ),
     "negative_binomial_log_prob": Example(
         partial(fastvae.negative_binomial_log_prob, **IN_LOGARITHMS),
+        operands={"mean": away_from_0, "inverse_dispersion": away_from_0},
         truth=partial(oracles.negative_binomial_log_prob, log_mean=True, log_dispersion=True),
     ),
     "zero_inflated_negative_binomial_log_prob": Example(
         partial(fastvae.negative_binomial_log_prob, **IN_LOGARITHMS),
+        operands={"mean": away_from_0, "inverse_dispersion": away_from_0},
         truth=partial(oracles.zero_inflated_negative_binomial_log_prob, log_mean=True, log_dispersion=True),
         public="negative_binomial_log_prob",
     ),

@@ -33,7 +33,7 @@ def poisson_log_prob(x, rate, *, log_rate):
 
 def poisson_log_prob_gradient(grad, x, rate, *, log_rate):
     mean, count = rate.exp() if log_rate else not_negative(rate), _count(x)
-    slope = x - mean if log_rate else torch.where(x == 0, -1.0, (x - mean) / mean)
+    slope = x - mean if log_rate else _relative(x, mean)
     return grad * (_log_ratio(rate, count, log_rate) - _digamma_after(x, count)), grad * slope
 
 
@@ -150,7 +150,7 @@ def _slope_of_x(t: _Terms) -> Tensor:
 
 
 def _slope_of_mean(t: _Terms, *, log_mean, **_) -> Tensor:
-    relative = t.x - t.mean if log_mean else torch.where(t.x == 0, -1.0, (t.x - t.mean) / t.mean)
+    relative = t.x - t.mean if log_mean else _relative(t.x, t.mean)
     return t.theta / t.m * relative
 
 
@@ -158,9 +158,15 @@ def _slope_of_dispersion(t: _Terms, *, odds, log_dispersion, **_) -> Tensor:
     inverse_n, inverse_theta = 1 / (t.n + t.shift), 1 / (t.theta + t.shift)
     difference = t.x * inverse_theta * inverse_n / 2 + (_digamma_rest(inverse_theta) - _digamma_rest(inverse_n))
     below = sum(t.x / ((t.theta + i) * (t.n + i)) for i in range(_SHIFT))
-    difference = difference + torch.where((t.shift > 0) & (t.x > 0), below, 0.0)
+    difference = difference + torch.where((t.shift > 0) & (t.n > 0), below, 0.0)
     slope = t.of_second.log if odds else -t.of_second.rest - t.shift * t.x * inverse_theta / t.m
     return t.theta * (slope + difference) if log_dispersion else slope + difference
+
+
+def _relative(x: Tensor, mean: Tensor) -> Tensor:
+    """(x - mean) / mean, -1 where both are 0."""
+    nothing = (x == 0) & (mean == 0)
+    return torch.where(nothing, -1.0, (x - mean) / torch.where(nothing, 1.0, mean))
 
 
 def _shift(argument: Tensor) -> Tensor:

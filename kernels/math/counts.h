@@ -145,7 +145,7 @@ struct NegativeBinomialTerms {
     T sum = 0;
     for (int i = 0; i < kShift<T>; ++i) sum += x / ((theta + T(i)) * (n + T(i)));
     T difference = T(0.5) * x * inverse_theta * inverse_n + (digamma_rest(inverse_theta) - digamma_rest(inverse_n));
-    difference += choose((by > T(0)) & (x > T(0)), sum, T(0));
+    difference += choose((by > T(0)) & (n > T(0)), sum, T(0));
     T at_mean = -of_second.rest - by * x * (inverse_theta * inverse_m);
     T slope = choose(c.odds != T(0), of_second.log, at_mean) + difference;
     return choose(c.log_dispersion != T(0), theta * slope, slope);

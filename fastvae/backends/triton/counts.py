@@ -210,7 +210,7 @@ def _slope_of_dispersion(c, t):
     difference += digamma_rest(t.inverse_theta) - digamma_rest(t.inverse_n)
     for i in tl.static_range(shift_of(t.x.dtype)):
         below = t.x / ((t.theta + i) * (t.n + i))
-        difference = tl.where((t.by > 0.0) & (t.x > 0.0), difference + below, difference)
+        difference = tl.where((t.by > 0.0) & (t.n > 0.0), difference + below, difference)
     slope = t.of_second.log
     if not c.odds:
         slope = -t.of_second.rest - t.by * t.x * (t.inverse_theta * t.inverse_m)
