@@ -1,9 +1,34 @@
-"""The VAE of PyTorch's examples: one hidden layer on either side."""
+"""Fully connected networks; and the VAE of PyTorch's examples, with one hidden layer on either side."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .settings import Settings
+
+
+def encoder(settings: Settings) -> nn.Module:
+    """[batch, C, H, W] -> [batch, 2 L]."""
+    return nn.Sequential(
+        nn.Flatten(), *_layers([math.prod(settings.image_shape), *settings.hidden, 2 * settings.latents])
+    )
+
+
+def decoder(settings: Settings, num_outputs: int) -> nn.Module:
+    """[rows, L] -> [rows, num_outputs C H W]."""
+    pixels = num_outputs * math.prod(settings.image_shape)
+    return nn.Sequential(*_layers([settings.latents, *reversed(settings.hidden), pixels]))
+
+
+def _layers(sizes: Sequence[int]) -> list[nn.Module]:
+    """Linear ones with ReLU between them."""
+    layers: list[nn.Module] = [module for a, b in pairwise(sizes) for module in (nn.Linear(a, b), nn.ReLU())]
+    return layers[:-1]
 
 
 class MLPVAE(nn.Module):
