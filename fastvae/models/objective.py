@@ -111,6 +111,12 @@ class Samples(NamedTuple):
     kl: Tensor  # in closed form, the mean over the batch, without a gradient
 
 
+def log_weights(model: VAE, x: Tensor, num_samples: int, seed: int | Tensor | None = None) -> Tensor:
+    """log w = log p(x|z) + log p(z) - log q(z|x) in nats at K samples of q(z|x), [K, batch]."""
+    samples = _samples(model, x, num_samples, "pathwise", seed)
+    return model.log_prob(x, samples.z) + samples.log_pz - samples.log_qz
+
+
 def _samples(
     model: VAE, x: Tensor, num_samples: int | None, estimator: Estimator, seed: int | Tensor | None
 ) -> Samples:

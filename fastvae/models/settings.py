@@ -18,8 +18,8 @@ class Settings:
     """Of a VAE that `build` makes.
 
     Args:
-        model: "mlp"; "conv", residual blocks for sides of 8 to 256 pixels; or "linear", Gaussian: probabilistic PCA with
-            a variance "shared", factor analysis with one "per-pixel".
+        model: "mlp"; "conv", residual blocks for sides of 8 to 256 pixels; or "linear", Gaussian: probabilistic PCA
+            with a variance "shared", factor analysis with one "per-pixel".
         image_shape: (C, H, W).
         latents: L, the size of z.
         likelihood: NAME of a `fastvae.NAME_log_prob`.
