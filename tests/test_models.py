@@ -1,0 +1,328 @@
+"""Models: what they are made of, what they give, and that nothing of it is copied or cast on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import fastvae
+from fastvae.models import VAE, Observation, Settings, build, schedules
+
+GAUSSIAN = {"likelihood": "gaussian"}
+SMALL = {"image_shape": (1, 8, 8), "latents": 3, "hidden": (16,), "width": 8}
+KINDS = {
+    "mlp": {},
+    "mlp of two layers": {"hidden": (16, 12)},
+    "conv": {"model": "conv", "image_shape": (3, 16, 32)},
+    "conv of digits": {"model": "conv"},
+    "conv of 28 pixels, two blocks": {"model": "conv", "image_shape": (1, 28, 28), "depth": 2},
+    "linear": {"model": "linear", **GAUSSIAN, "variance": "per-pixel"},
+    "fixed": {**GAUSSIAN, "log_var": -1.0},
+    "shared": {**GAUSSIAN, "variance": "shared"},
+    "per-pixel": {**GAUSSIAN, "variance": "per-pixel"},
+    "conv per-pixel": {"model": "conv", **GAUSSIAN, "variance": "per-pixel"},
+    "optimal": {**GAUSSIAN, "variance": "optimal"},
+}
+OBJECTIVES = [
+    {"objective": objective, "estimator": estimator}
+    for objective in ("elbo", "iwae")
+    for estimator in ("pathwise", "stl", "dreg")
+]
+
+
+@pytest.fixture(params=KINDS)
+def settings(request):
+    return Settings(**{**SMALL, **KINDS[request.param]})
+
+
+@pytest.fixture(autouse=True)
+def _no_graphs_of_other_tests():
+    torch.compiler.reset()
+
+
+def uint8_images(settings, count=5):
+    return torch.randint(0, 256, (count, *settings.image_shape), dtype=torch.uint8)
+
+
+def small(**further):
+    return build(Settings(**{**SMALL, **further}))
+
+
+def test_settings_are_json(settings):
+    assert Settings.from_dict(json.loads(json.dumps(settings.as_dict()))) == settings
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"model": "vgg"}, ValueError, "model must be one of 'mlp', 'conv', 'linear', got 'vgg'"),
+        ({"likelihood": "cauchy"}, ValueError, "likelihood must be one of 'bernoulli', .*got 'cauchy'"),
+        ({"variance": "none"}, ValueError, "variance must be one of 'fixed', 'shared', 'per-pixel', 'optimal'"),
+        ({"variance": "shared"}, ValueError, "variance 'shared' is a Gaussian's, likelihood is 'bernoulli'"),
+        ({"model": "linear"}, ValueError, "likelihood must be 'gaussian', got 'bernoulli'"),
+        ({"latents": 0}, ValueError, "latents must be at least 1, got 0"),
+        ({"hidden": (16, 0)}, ValueError, "hidden must be at least 1, got 0"),
+        ({"hidden": 16}, TypeError, "hidden must be a sequence of ints, got int"),
+        ({"width": 1.5}, TypeError, "width must be an int, got float"),
+        ({"image_shape": (8, 8)}, ValueError, r"image_shape must be \(channels, height, width\), got \(8, 8\)"),
+        ({"log_var": math.nan}, ValueError, "log_var must be finite"),
+        ({"log_var": "0"}, TypeError, "log_var must be a number, got str"),
+    ],
+)
+def test_wrong_settings_are_named(keywords, error, message):
+    with pytest.raises(error, match=message):
+        Settings(**keywords)
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(ValueError, match="settings of a model have no 'depht'"):
+        Settings.from_dict({"depht": 3})
+
+
+def test_every_model_trains_samples_and_reconstructs(settings):
+    model, x = build(settings), uint8_images(settings)
+    for keywords in ({}, {"num_samples": 3}, {"num_samples": 3, "objective": "iwae"}):
+        model.zero_grad()
+        terms = model(x, **keywords)
+        assert isinstance(terms, fastvae.ElboTerms)
+        assert all(term.shape == () for term in terms)
+        terms.loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    for images in (model.sample(4, seed=0), model.reconstruct(x[:4]), model.reconstruct(x[:4].flatten(1))):
+        assert images.shape == (4, *settings.image_shape)
+        assert ((images >= 0) & (images <= 1)).all()
+    assert torch.equal(model.sample(4, seed=0), model.sample(4, seed=0))
+    assert not torch.equal(model.sample(4, seed=0), model.sample(4, generator=torch.Generator().manual_seed(0)))
+
+
+def test_the_forward_is_the_elbo_written_out(settings):
+    model, x = build(settings).eval(), uint8_images(settings)
+    mean, log_var = model.encode(x)
+    z, kl = fastvae.rsample_kl(mean, log_var, seed=7, num_samples=4)
+    log_px = model.log_prob(x, z)
+    assert log_px.shape == (4, 5)
+    terms = model(x, num_samples=4, seed=7, beta=0.5)
+    torch.testing.assert_close(terms.loss, 0.5 * kl.mean() - log_px.mean())
+    torch.testing.assert_close(terms.elbo, log_px.mean() - kl.mean())
+    torch.testing.assert_close(terms.log_likelihood, log_px.mean())
+    torch.testing.assert_close(terms.kl, kl.mean())
+
+
+def test_heads_are_views(settings):
+    """The operators read the halves of what a network gives in place."""
+    model, x, given = build(settings), uint8_images(settings), {}
+    for name in ("encoder", "decoder"):
+        getattr(model, name).register_forward_hook(lambda _, __, out, name=name: given.__setitem__(name, out))
+    mean, log_var = model.encode(x)
+    parameters = model.decode(mean.expand(2, *mean.shape))
+    assert {t.untyped_storage().data_ptr() for t in (mean, log_var)} == {given["encoder"].untyped_storage().data_ptr()}
+    varying = parameters[: model.observation.num_outputs]
+    assert {t.untyped_storage().data_ptr() for t in varying} == {given["decoder"].untyped_storage().data_ptr()}
+    assert all(t.shape == (2, 5, *settings.image_shape) for t in varying)
+
+
+def test_uint8_reaches_the_likelihood_as_it_is(monkeypatch):
+    seen, log_prob = [], Observation.log_prob
+    monkeypatch.setattr(
+        Observation, "log_prob", lambda self, x, *a: (seen.append((x.dtype, x.data_ptr())), log_prob(self, x, *a))[1]
+    )
+    model, x = small(), torch.randint(0, 256, (5, 64), dtype=torch.uint8)
+    bytes_, floats = model(x, seed=1), model(x / 255, seed=1)
+    assert seen[0] == (torch.uint8, x.data_ptr())
+    for a, b in zip(bytes_, floats, strict=True):
+        torch.testing.assert_close(a, b)
+    ones = torch.rand(5, 64) > 0.5
+    torch.testing.assert_close(model(ones, seed=1).loss, model(ones.float(), seed=1).loss)
+
+
+def test_images_of_another_size_are_refused():
+    for wrong in (torch.zeros(5, 63), torch.zeros(64), torch.zeros(5, 2, 8, 8)):
+        with pytest.raises(ValueError, match=r"x must be \[batch, \*\[1, 8, 8\]\] or flat images, got"):
+            small()(wrong)
+
+
+# --- the likelihood ---
+
+
+@pytest.mark.parametrize("name", fastvae.models.likelihood.names())
+def test_any_likelihood_trains(name):
+    model = small(likelihood=name)
+    x = torch.randint(0, 2, (6, 1, 8, 8)).float()
+    terms = model(x, num_samples=2, objective="iwae")
+    terms.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_likelihood_that_comes_later_needs_no_change(monkeypatch):
+    """One output of the decoder for each tensor of the schema; the mean is the first."""
+    from torch.distributions import constraints
+
+    from fastvae.ops import OPERATORS, Likelihood
+
+    name = "of_tests_log_prob"
+    formula = lambda x, a, b, *, x_scale: -((x * x_scale - a) ** 2) - b  # noqa: E731
+    operator = Likelihood(
+        name, "Tensor x, Tensor a, Tensor b", "float x_scale", formula, lambda *_, **__: None, constraints.real
+    )
+    monkeypatch.setattr(
+        fastvae.functional,
+        name,
+        lambda x, a, b, event_ndim, reduction: formula(x, a, b, x_scale=1).mean(),
+        raising=False,
+    )
+    model = small(likelihood="of_tests")
+    del OPERATORS[name], operator
+    assert model.observation.num_outputs == 2
+    z = torch.randn(4, 3)
+    assert torch.equal(model.pixels(z), model.decode(z)[0].clamp(0, 1))
+    assert model(torch.rand(4, 64)).loss.isfinite()
+
+
+def test_optimal_variance_has_its_closed_form():
+    """NLL per dimension = (log(2 pi MSE) + 1) / 2 (Rybkin et al. 2021, eq. 6)."""
+    model, x = small(**GAUSSIAN, variance="optimal").double(), torch.rand(32, 64, dtype=torch.float64)
+    z = torch.randn(2, 32, 3, dtype=torch.float64)
+    mse = (model.decode(z)[0] - x.reshape(32, 1, 8, 8)).square().mean()
+    wanted = -(torch.log(2 * math.pi * mse) + 1) / 2 * 64
+    torch.testing.assert_close(model.log_prob(x, z).mean(), wanted, rtol=1e-13, atol=0)
+    # Evaluation takes what training has seen, whatever is evaluated.
+    for _ in range(300):
+        model.log_prob(x, z)
+    model.eval()
+    torch.testing.assert_close(model.observation.log_var, mse.log(), rtol=1e-9, atol=0)
+    each = torch.cat([model.log_prob(x[i : i + 1], z[:, i : i + 1]) for i in range(32)], 1)
+    torch.testing.assert_close(each, model.log_prob(x, z))
+
+
+def test_a_variance_that_is_not_of_the_decoder_is_one_tensor():
+    for variance, shape in (("fixed", ()), ("shared", ()), ("optimal", ())):
+        assert small(**GAUSSIAN, variance=variance).observation.log_var.shape == shape
+    assert small(**GAUSSIAN, variance="per-pixel").observation.log_var is None
+    assert small(model="linear", **GAUSSIAN, variance="per-pixel").observation.log_var.shape == (1, 8, 8)
+
+
+def test_a_constant_pixel_does_not_diverge():
+    model = small(**GAUSSIAN, variance="per-pixel")
+    with torch.no_grad():
+        model.decoder[-1].bias[64:] = -100.0
+    terms = model(torch.zeros(4, 64, dtype=torch.uint8))
+    assert terms.elbo < 64 * 6
+    terms.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+# --- as users use it ---
+
+
+class Mixed(VAE):
+    """A user's: a network of its own, another prior over widths."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(64, 6), nn.Linear(3, 64), Observation("bernoulli", (1, 8, 8)), latents=3)
+
+    def encode(self, x):
+        return self.encoder(x.float().flatten(1)).chunk(2, -1)
+
+
+def test_a_subclass_trains():
+    torch.manual_seed(1)
+    model, x = Mixed(), (torch.rand(32, 64) > 0.8).float()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        losses.append(model(x).loss)
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] - 5
+
+
+def test_a_state_dict_is_all_of_a_model(settings):
+    model, x = build(settings), uint8_images(settings)
+    model(x)
+    other = build(settings)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model.eval()(x, seed=3).loss, other.eval()(x, seed=3).loss)
+
+
+@pytest.mark.parametrize("keywords", OBJECTIVES, ids=lambda k: "-".join(k.values()))
+@pytest.mark.parametrize("training", [True, False])
+def test_it_is_one_graph(keywords, training):
+    """The gradients are those of eager mode; another beta is no other graph."""
+    model = small(**GAUSSIAN, variance="optimal").train(training)
+    x = torch.randint(0, 256, (5, 64), dtype=torch.uint8)
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    step = torch.compile(model, fullgraph=True, backend=count)
+    for i in range(2):
+        given = {**keywords, "num_samples": 4, "seed": torch.tensor(i), "beta": schedules.linear(i, 4, start=0.1)}
+        results = []
+        for call in (model, step):
+            model.zero_grad()
+            model.observation.log_var.zero_()
+            terms = call(x, **given)
+            terms.loss.backward()
+            results.append([*terms, *(p.grad for p in model.parameters())])
+        for eager, compiled in zip(*results, strict=True):
+            torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-5)
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "compiler"), [("mlp", "inductor"), ("conv per-pixel", "aot_eager_decomp_partition")]
+)
+def test_a_compiler_gives_the_same(kind, compiler):
+    settings = Settings(**{**SMALL, **KINDS[kind]})
+    model, x = build(settings), uint8_images(settings)
+    given = {"num_samples": 4, "objective": "iwae", "estimator": "dreg", "seed": 1}
+    results = []
+    for call in (model, torch.compile(model, fullgraph=True, backend=compiler)):
+        model.zero_grad()
+        terms = call(x, **given)
+        terms.loss.backward()
+        results.append([*terms, *(p.grad for p in model.parameters())])
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-4)
+
+
+def test_autocast_needs_no_care():
+    model, x = small(model="conv", **GAUSSIAN, variance="per-pixel"), torch.rand(4, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = model(x, num_samples=3, objective="iwae")
+    assert terms.loss.dtype == torch.float32
+    terms.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+# --- schedules ---
+
+
+def test_a_linear_schedule():
+    values = [schedules.linear(step, 4, start=0.2, stop=1.0).item() for step in range(7)]
+    assert values == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
+    assert schedules.linear(0, 0) == 1
+    assert schedules.linear(torch.tensor(3), 4).item() == 0.75
+    with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
+        schedules.linear(0, -1)
+
+
+def test_a_cyclical_schedule():
+    """Fu et al. 2019: within each cycle up for half of it, then flat."""
+    values = [schedules.cyclical(step, 16, cycles=2).item() for step in range(18)]
+    cycle = [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
+    assert values == pytest.approx([*cycle, *cycle, 1, 1])
+    for keywords, message in (
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 4, "cycles": 0}, "cycles must be at least 1"),
+        ({"steps": 4, "ramp": 0.0}, r"ramp must be in \(0, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            schedules.cyclical(0, **keywords)
