@@ -276,9 +276,7 @@ def test_it_is_one_graph(keywords, training):
     assert len(graphs) == 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "compiler"), [("mlp", "inductor"), ("conv per-pixel", "aot_eager_decomp_partition")]
-)
+@pytest.mark.parametrize(("kind", "compiler"), [("mlp", "inductor"), ("conv per-pixel", "aot_eager_decomp_partition")])
 def test_a_compiler_gives_the_same(kind, compiler):
     settings = Settings(**{**SMALL, **KINDS[kind]})
     model, x = build(settings), uint8_images(settings)

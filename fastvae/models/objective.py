@@ -67,8 +67,8 @@ def terms(
     check_among("estimator", estimator, get_args(Estimator))
     if objective == "elbo" and estimator == "pathwise":
         return _closed_form(model, x, num_samples, beta, free_bits, free_bits_over, capacity, seed)
-    for name, value in (("free_bits", free_bits or None), ("capacity", capacity)):
-        if value is not None:
+    for name, given in (("free_bits", _may_floor(free_bits)), ("capacity", capacity is not None)):
+        if given:
             raise ValueError(
                 f"{name} is of the KL in closed form: it wants objective='elbo' and estimator='pathwise', "
                 f"got {objective!r} and {estimator!r}"
@@ -95,7 +95,7 @@ def _closed_form(
     if capacity is not None:
         counted = (counted - capacity).abs()
     result = functional.elbo(log_px, counted, beta)
-    if capacity is None and not is_tensor(free_bits) and free_bits == 0:
+    if capacity is None and not _may_floor(free_bits):
         return result
     true = functional.kl_standard_normal(mean.detach(), log_var.detach()).mean()
     return ElboTerms(result.loss, *functional.elbo(log_px.detach(), true)[1:])
@@ -109,6 +109,10 @@ class Samples(NamedTuple):
     log_qz: Tensor
     tap: Tensor | None
     kl: Tensor  # in closed form, the mean over the batch, without a gradient
+
+
+def _may_floor(free_bits: float | Tensor) -> bool:
+    return is_tensor(free_bits) or free_bits != 0
 
 
 def log_weights(model: VAE, x: Tensor, num_samples: int, seed: int | Tensor | None = None) -> Tensor:
@@ -152,7 +156,7 @@ def _importance_weighted(
     beta: float | Tensor,
     seed: int | Tensor | None,
 ) -> ElboTerms:
-    samples = _samples(model, x, num_samples or 1, estimator, seed)
+    samples = _samples(model, x, 1 if num_samples is None else num_samples, estimator, seed)
     log_px, log_pz, log_qz = model.log_prob(x, samples.z), samples.log_pz, samples.log_qz
     weighs = is_tensor(beta) or beta != 1
     counted = (beta * log_pz, beta * log_qz) if weighs else (log_pz, log_qz)

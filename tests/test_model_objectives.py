@@ -1,0 +1,322 @@
+"""What models are trained on, against linear models whose likelihood is known, and against what was published."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA, FactorAnalysis
+
+import fastvae
+from fastvae.models import VAE, Settings, build
+from fastvae.models.objective import log_weights
+
+LATENTS, PIXELS = 6, 44
+LINEAR = {"model": "linear", "likelihood": "gaussian", "latents": LATENTS, "image_shape": (1, 4, 11)}
+ESTIMATORS = {  # of scikit-learn, by the variance that makes the linear VAE the same model
+    "shared": functools.partial(PCA, LATENTS, svd_solver="full"),
+    "per-pixel": functools.partial(FactorAnalysis, LATENTS, svd_method="lapack", random_state=0),
+}
+
+
+@functools.cache
+def data():
+    """Digits without the pixels that are always black, and noise that no variance vanishes."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (500, PIXELS))
+    return torch.tensor(load_digits().data[:500, 10:54] / 16 + noise)
+
+
+@functools.cache
+def fitted(variance):
+    return ESTIMATORS[variance]().fit(data().numpy())
+
+
+def covariance(model):
+    """Of x under a linear model, W W^T + the noise's."""
+    loading, log_var = model.decoder.weight, model.observation.log_var
+    return loading @ loading.T + log_var.exp().expand(1, 4, 11).flatten().diag()
+
+
+def log_marginal(model, x):
+    """log N(x; mean, W W^T + variance), by numpy."""
+    cov, mean = (t.detach().double().numpy() for t in (covariance(model), model.decoder.bias))
+    centred = x.double().numpy() - mean
+    squares = np.einsum("ni,ij,nj->n", centred, np.linalg.inv(cov), centred)
+    return -(squares + np.linalg.slogdet(2 * np.pi * cov)[1]) / 2
+
+
+@pytest.fixture(params=ESTIMATORS)
+def exact(request):
+    """The linear VAE with scikit-learn's parameters, and the exact posterior for an encoder."""
+    estimator = fitted(request.param)
+    if request.param == "shared":  # Tipping & Bishop 1999: W = V (Lambda - s^2 I)^(1/2)
+        loading = estimator.components_.T * np.sqrt(estimator.explained_variance_ - estimator.noise_variance_)
+    else:  # rotated until the posterior is diagonal
+        loading = estimator.components_.T
+        loading = loading @ np.linalg.eigh(loading.T @ (loading / estimator.noise_variance_[:, None]))[1]
+    loading, mean = torch.tensor(loading), torch.tensor(estimator.mean_)
+    var = torch.as_tensor(estimator.noise_variance_, dtype=torch.float64).expand(PIXELS)
+    scaled = loading / var[:, None]
+    cov = torch.linalg.inv(torch.eye(LATENTS) + loading.T @ scaled)
+    assert (cov - cov.diagonal().diag()).abs().max() < 1e-14, "the posterior is diagonal"
+    model = build(Settings(**LINEAR, variance=request.param)).double()
+    head = model.encoder[1]
+    with torch.no_grad():
+        model.decoder.weight.copy_(loading)
+        model.decoder.bias.copy_(mean)
+        model.observation.log_var.copy_(var.log().reshape(1, 4, 11) if request.param == "per-pixel" else var[0].log())
+        head.weight[:LATENTS] = cov @ scaled.T
+        head.bias[:LATENTS] = -(cov @ scaled.T @ mean)
+        head.bias[LATENTS:] = cov.diagonal().log()
+    return estimator, model
+
+
+# --- linear models: the bound is the likelihood ---
+
+
+def test_the_elbo_of_a_linear_vae_is_its_likelihood(exact):
+    """To the last digits of float64, with the expectation of a quadratic over its quadrature points."""
+    estimator, model = exact
+    mean, log_var = model.encode(data())
+    axes = math.sqrt(LATENTS) * torch.eye(LATENTS, dtype=torch.float64)
+    eps = torch.cat((axes, -axes))[:, None].expand(-1, len(data()), -1)
+    z = fastvae.rsample(mean, log_var, num_samples=2 * LATENTS, eps=eps)
+    elbo = fastvae.elbo(model.log_prob(data(), z), fastvae.kl_standard_normal(mean, log_var)).elbo.item()
+    assert elbo == pytest.approx(log_marginal(model, data()).mean(), rel=1e-13)
+    assert elbo == pytest.approx(estimator.score(data().numpy()), rel=1e-12)
+
+
+def test_every_importance_weight_of_a_linear_vae_is_its_likelihood(exact):
+    _, model = exact
+    log_w = log_weights(model, data(), 5, seed=1).detach().numpy()
+    # Terms of some hundred nats cancel to what may be near 0.
+    np.testing.assert_allclose(log_w, np.broadcast_to(log_marginal(model, data()), log_w.shape), 1e-13, 1e-12)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7])
+def test_every_bound_of_a_linear_vae_is_its_likelihood(exact, samples):
+    estimator, model = exact
+    wanted = pytest.approx(estimator.score(data().numpy()), rel=1e-12)
+    for keywords in ({"objective": "iwae"}, {"estimator": "stl"}):
+        assert model(data(), num_samples=samples, **keywords).elbo.item() == wanted
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [{"estimator": "stl"}, {"objective": "iwae", "estimator": "stl"}, {"objective": "iwae", "estimator": "dreg"}],
+)
+def test_at_the_exact_posterior_the_encoder_gets_no_gradient(exact, keywords):
+    """Roeder et al. 2017, Tucker et al. 2019: zero sample by sample, where the pathwise one is zero on average."""
+    _, model = exact
+    head = model.encoder[1].weight
+
+    def gradient(**keywords):
+        return torch.autograd.grad(model(data(), num_samples=3, seed=2, **keywords).loss, head)[0].abs().max()
+
+    assert gradient(**keywords) < 1e-12 * gradient(objective="iwae")
+
+
+@pytest.mark.parametrize("variance", ESTIMATORS)
+def test_training_from_random_weights_reaches_the_likelihood(variance):
+    model, x = build(Settings(**LINEAR, variance=variance)), data().float()
+    steps = 1500
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(x, estimator="stl").loss.backward()
+        optimizer.step()
+        schedule.step()
+    wanted = fitted(variance).score(data().numpy())
+    assert log_marginal(model, data()).mean() == pytest.approx(wanted, abs=1e-3 * PIXELS)
+    assert model(x, num_samples=20).elbo.item() == pytest.approx(wanted, abs=1e-3 * PIXELS)
+
+
+# --- estimators ---
+
+
+class Posterior(VAE):
+    """q(z|x) is two leaves, so that each row of the batch has a gradient, and an independent sample, of its own."""
+
+    def __init__(self, model, mean, log_var):
+        super().__init__(model.encoder, model.decoder, model.observation, model.latents)
+        self.leaves = [t.detach().clone().requires_grad_() for t in (mean, log_var)]
+
+    def encode(self, x):
+        return tuple(self.leaves)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """One image many times, and a posterior near the true one."""
+    torch.manual_seed(0)
+    model = build(Settings(image_shape=(1, 2, 4), latents=2, hidden=(8,))).double()
+    x = (torch.rand(8, dtype=torch.float64) > 0.5).double().expand(20_000, 8)
+    leaves = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([leaves], lr=0.02)
+    for _ in range(200):
+        optimizer.zero_grad()
+        wide = Posterior(model, *leaves)
+        wide.leaves = list(leaves[:, None].expand(2, 100, 2))
+        wide(x[:100]).loss.backward()
+        optimizer.step()
+    near = leaves.detach() + 0.1
+    return Posterior(model, *near[:, None].expand(2, len(x), 2)), x
+
+
+def encoder_gradients(toy, **keywords):
+    """[rows, 4]: independent draws of the gradient of one image's loss."""
+    model, x = toy
+    grads = torch.autograd.grad(model(x, **keywords).loss * len(x), model.leaves)
+    return torch.cat(grads, 1)
+
+
+def means_agree(a, b):
+    """Within five standard errors of their difference."""
+    error = ((a.var(0) + b.var(0)) / len(a)).sqrt()
+    return ((a.mean(0) - b.mean(0)).abs() < 5 * error).all()
+
+
+def test_of_the_elbo_all_estimators_have_one_mean_and_stl_less_variance_than_the_total_derivative(toy):
+    """Roeder et al. 2017, section 3: less than with the score left in, near the true posterior."""
+    closed, stl = (encoder_gradients(toy, estimator=e) for e in ("pathwise", "stl"))
+    total = encoder_gradients(toy, objective="iwae", num_samples=1)
+    assert means_agree(closed, stl)
+    assert means_agree(closed, total)
+    assert stl.var(0).sum() < total.var(0).sum() / 2
+    assert torch.equal(*(encoder_gradients(toy, estimator=e, seed=1) for e in ("stl", "dreg")))
+
+
+def test_of_the_bound_dreg_has_the_mean_of_pathwise_and_less_variance(toy):
+    """Tucker et al. 2019, figure 1; "stl" is biased for K > 1 (section 4), as it must be."""
+    given = {"objective": "iwae", "num_samples": 16}
+    pathwise, stl, dreg = (encoder_gradients(toy, estimator=e, **given) for e in ("pathwise", "stl", "dreg"))
+    assert means_agree(pathwise, dreg)
+    assert dreg.var(0).sum() < stl.var(0).sum() < pathwise.var(0).sum()
+    assert not means_agree(pathwise, stl)
+
+
+def test_the_signal_of_dreg_grows_with_samples_where_the_pathwise_one_drowns(toy):
+    """Rainforth et al. 2018: the signal-to-noise ratio of the encoder's gradient falls as 1 / sqrt(K); DReG's rises."""
+
+    def ratio(estimator, samples):
+        grads = encoder_gradients(toy, objective="iwae", estimator=estimator, num_samples=samples)
+        return grads.mean(0).norm() / grads.var(0).sum().sqrt()
+
+    assert ratio("pathwise", 32) < ratio("pathwise", 2)
+    assert ratio("dreg", 32) > ratio("dreg", 2)
+
+
+def test_the_decoder_gets_one_gradient_from_all_estimators():
+    model, x = build(Settings(image_shape=(1, 2, 4), latents=2, hidden=(8,))).double(), torch.rand(5, 8)
+    grads = [
+        torch.autograd.grad(
+            model(x, objective="iwae", num_samples=4, estimator=e, seed=1).loss, list(model.decoder.parameters())
+        )
+        for e in ("pathwise", "stl", "dreg")
+    ]
+    for others in zip(*grads, strict=True):
+        for other in others[1:]:
+            torch.testing.assert_close(other, others[0])
+
+
+def test_dreg_is_the_sum_of_squared_weights(toy):
+    """Tucker et al. 2019, eq. 8, with derivatives in z by hand."""
+    model, x = toy
+    model = Posterior(model, *(leaf[:3] for leaf in model.leaves))
+    (mean, log_var), x = model.leaves, x[:3]
+    terms = model(x, objective="iwae", estimator="dreg", num_samples=5, seed=3)
+    found = torch.autograd.grad(terms.loss, (mean, log_var))
+    z = fastvae.rsample(mean, log_var, num_samples=5, seed=3).detach().requires_grad_()
+    normal = torch.distributions.Normal
+    log_w = (
+        torch.distributions.Bernoulli(logits=model.decode(z)[0].flatten(2)).log_prob(x).sum(-1)
+        + normal(0, 1).log_prob(z).sum(-1)
+        - normal(mean.detach(), (log_var.detach() / 2).exp()).log_prob(z).sum(-1)
+    )
+    assert terms.elbo.item() == pytest.approx((log_w.logsumexp(0) - math.log(5)).mean().item(), rel=1e-12)
+    (of_z,) = torch.autograd.grad(log_w.sum(), z)
+    weighted = log_w.softmax(0).square()[..., None] * of_z
+    eps = (z - mean) / (log_var / 2).exp()
+    torch.testing.assert_close(found[0], -weighted.sum(0) / 3)
+    torch.testing.assert_close(found[1], -(weighted * eps * (log_var / 2).exp() / 2).sum(0).detach() / 3)
+
+
+# --- beta, free bits, capacity ---
+
+
+def small():
+    torch.manual_seed(0)
+    model = build(Settings(image_shape=(1, 2, 4), latents=3, hidden=(8,)))
+    return model, torch.rand(6, 8)
+
+
+def gradients(model, x, **keywords):
+    return torch.autograd.grad(model(x, seed=1, **keywords).loss, list(model.parameters()))
+
+
+@pytest.mark.parametrize("over", ["element", "latent", "sample", "batch"])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_under_the_floor_the_gradient_of_the_kl_is_exactly_zero(over, as_tensor):
+    model, x = small()
+    floor = torch.tensor(100.0) if as_tensor else 100.0
+    for found, wanted in zip(
+        gradients(model, x, free_bits=floor, free_bits_over=over), gradients(model, x, beta=0.0), strict=True
+    ):
+        assert torch.equal(found, wanted)
+    assert any(
+        not torch.equal(a, b) for a, b in zip(gradients(model, x), gradients(model, x, beta=0.0), strict=True)
+    ), "the KL has a gradient"
+
+
+@pytest.mark.parametrize("keywords", [{"free_bits": 2.0}, {"capacity": 5.0}, {"beta": 3.0}])
+def test_the_bound_is_the_bound_whatever_the_loss(keywords):
+    model, x = small()
+    plain, other = model(x, seed=1), model(x, seed=1, **keywords)
+    torch.testing.assert_close(other[1:], plain[1:])
+    assert other.loss != plain.loss
+
+
+def test_a_capacity_is_a_target_for_the_kl():
+    """Burgess et al. 2018, eq. 8: gamma |KL - C|."""
+    model, x = small()
+    plain = model(x, seed=1)
+    for capacity in (0.0, 5.0, torch.tensor(5.0)):
+        terms = model(x, seed=1, capacity=capacity, beta=7.0)
+        torch.testing.assert_close(terms.loss, 7 * (plain.kl - capacity).abs() - plain.log_likelihood)
+
+
+def test_beta_weighs_the_ratio_of_densities_in_the_bound():
+    model, x = small()
+    mean, log_var = model.encode(x)
+    z = fastvae.rsample(mean, log_var, num_samples=4, seed=1)
+    normal = torch.distributions.Normal
+    ratio = normal(0, 1).log_prob(z).sum(-1) - normal(mean, (log_var / 2).exp()).log_prob(z).sum(-1)
+    log_px = model.log_prob(x, z)
+    for beta in (0.5, torch.tensor(0.5)):
+        terms = model(x, objective="iwae", num_samples=4, seed=1, beta=beta)
+        torch.testing.assert_close(terms.loss, (math.log(4) - (log_px + 0.5 * ratio).logsumexp(0)).mean())
+        torch.testing.assert_close(terms.elbo, ((log_px + ratio).logsumexp(0) - math.log(4)).mean())
+        torch.testing.assert_close(terms.log_likelihood, log_px.mean())
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"objective": "vae"}, "objective must be one of 'elbo', 'iwae', got 'vae'"),
+        ({"estimator": "score"}, "estimator must be one of 'pathwise', 'stl', 'dreg', got 'score'"),
+        ({"objective": "iwae", "free_bits": 1.0}, "free_bits is of the KL in closed form"),
+        ({"estimator": "stl", "free_bits": torch.tensor(0.0)}, "free_bits is of the KL in closed form"),
+        ({"estimator": "stl", "capacity": 0.0}, "capacity is of the KL in closed form"),
+        ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
+        ({"num_samples": 0, "objective": "iwae"}, "num_samples must be at least 1, got 0"),
+    ],
+)
+def test_wrong_keywords_are_named(keywords, message):
+    model, x = small()
+    with pytest.raises(ValueError, match=message):
+        model(x, **keywords)
