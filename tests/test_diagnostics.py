@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import warnings
 
@@ -14,12 +15,15 @@ from test_model_objectives import data, exact, log_marginal  # noqa: F401
 from fastvae.models import Settings, build, diagnostics
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def trained():
+    return a_trained_model()
+
+
+@functools.cache
+def a_trained_model():
     """A VAE of digits after some epochs, and what it was not trained on."""
     torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     x = torch.tensor(load_digits().data / 16, dtype=torch.float32)
     model = build(Settings(image_shape=(1, 8, 8), latents=8, hidden=(64,)))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -28,7 +32,6 @@ def trained():
             optimizer.zero_grad()
             model(batch).loss.backward()
             optimizer.step()
-    torch.set_num_threads(threads)
     return model, x[1500:]
 
 

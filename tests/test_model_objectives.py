@@ -123,8 +123,8 @@ def test_at_the_exact_posterior_the_encoder_gets_no_gradient(exact, keywords):
 @pytest.mark.parametrize("variance", ESTIMATORS)
 def test_training_from_random_weights_reaches_the_likelihood(variance):
     model, x = build(Settings(**LINEAR, variance=variance)), data().float()
-    steps = 1500
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    steps = 800
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -150,8 +150,13 @@ class Posterior(VAE):
         return tuple(self.leaves)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def toy():
+    return near_its_posterior()
+
+
+@functools.cache
+def near_its_posterior():
     """One image many times, and a posterior near the true one."""
     torch.manual_seed(0)
     model = build(Settings(image_shape=(1, 2, 4), latents=2, hidden=(8,))).double()
@@ -289,6 +294,23 @@ def test_a_capacity_is_a_target_for_the_kl():
         terms = model(x, seed=1, capacity=capacity, beta=7.0)
         torch.testing.assert_close(terms.loss, 7 * (plain.kl - capacity).abs() - plain.log_likelihood)
 
+    each = fastvae.kl_standard_normal(*model.encode(x))
+    terms = model(x, seed=1, capacity=plain.kl.detach(), capacity_over="sample")
+    torch.testing.assert_close(terms.loss, (each - plain.kl).abs().mean() - plain.log_likelihood)
+
+
+@pytest.mark.parametrize("keywords", [{}, {"estimator": "stl"}, {"objective": "iwae"}])
+@pytest.mark.parametrize("samples", [None, 3])
+def test_noise_may_be_given(keywords, samples):
+    model, x = small()
+    shape = (6, 3) if samples is None else (samples, 6, 3)
+    eps = fastvae.rsample(torch.zeros(6, 3), torch.zeros(6, 3), num_samples=samples, seed=5)
+    assert eps.shape == shape
+    seeded, given = (model(x, num_samples=samples, **keywords, **noise) for noise in ({"seed": 5}, {"eps": eps}))
+    torch.testing.assert_close(given, seeded)
+    with pytest.raises(ValueError, match="one of seed, generator and eps, got seed and eps"):
+        model(x, num_samples=samples, seed=5, eps=eps, **keywords)
+
 
 def test_beta_weighs_the_ratio_of_densities_in_the_bound():
     model, x = small()
@@ -312,6 +334,7 @@ def test_beta_weighs_the_ratio_of_densities_in_the_bound():
         ({"objective": "iwae", "free_bits": 1.0}, "free_bits is of the KL in closed form"),
         ({"estimator": "stl", "free_bits": torch.tensor(0.0)}, "free_bits is of the KL in closed form"),
         ({"estimator": "stl", "capacity": 0.0}, "capacity is of the KL in closed form"),
+        ({"capacity_over": "latent"}, "capacity_over must be one of 'batch', 'sample', got 'latent'"),
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
         ({"num_samples": 0, "objective": "iwae"}, "num_samples must be at least 1, got 0"),
     ],

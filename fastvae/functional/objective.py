@@ -72,6 +72,7 @@ def elbo(log_px: Tensor, kl: Tensor, beta: float | Tensor = 1.0, *, reduction: R
     return ElboTerms(*ELBO.apply(log_px, kl, beta_tensor, beta_value, event_ndim, reduction == "mean"))
 
 
+@one_node()
 @documented
 def importance_weighted_bound(log_px: Tensor, log_pz: Tensor, log_qz: Tensor, *, tap: Tensor | None = None) -> Tensor:
     """log (1/K) sum_k w_k, log w = log_px + log_pz - log_qz, in nats: the K-sample bound on log p(x).

@@ -11,7 +11,7 @@ from .. import functional
 from ..functional import ElboTerms
 from ..functional._arguments import FreeBitsOver, Reduction
 from .likelihood import Observation
-from .objective import Estimator, Objective, terms
+from .objective import CapacityOver, Estimator, Objective, terms
 
 
 class VAE(nn.Module):
@@ -79,7 +79,9 @@ class VAE(nn.Module):
         free_bits: float | Tensor = 0.0,
         free_bits_over: FreeBitsOver = "element",
         capacity: float | Tensor | None = None,
+        capacity_over: CapacityOver = "batch",
         seed: int | Tensor | None = None,
+        eps: Tensor | None = None,
     ) -> ElboTerms:
         """The bound on log p(x), its parts, and the loss; see `fastvae.models.objective.terms` for the keywords."""
         return terms(
@@ -92,7 +94,9 @@ class VAE(nn.Module):
             free_bits=free_bits,
             free_bits_over=free_bits_over,
             capacity=capacity,
+            capacity_over=capacity_over,
             seed=seed,
+            eps=eps,
         )
 
     @torch.no_grad()
