@@ -8,8 +8,10 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA, FactorAnalysis
+from torch.profiler import ProfilerActivity, profile
 
 import fastvae
 from fastvae.models import VAE, Settings, build
@@ -249,6 +251,57 @@ def test_dreg_is_the_sum_of_squared_weights(toy):
     eps = (z - mean) / (log_var / 2).exp()
     torch.testing.assert_close(found[0], -weighted.sum(0) / 3)
     torch.testing.assert_close(found[1], -(weighted * eps * (log_var / 2).exp() / 2).sum(0).detach() / 3)
+
+
+# --- memory ---
+
+
+def naive_iwae(model, x, samples):
+    """Burda et al. 2016, eq. 8, as its ports to PyTorch have it."""
+    mean, log_var = model.encode(x)
+    std = torch.exp(0.5 * log_var)
+    eps = torch.randn(samples, *std.shape)
+    z = mean + std * eps
+    log_pz = -0.5 * (z**2 + math.log(2 * math.pi)).sum(-1)
+    log_qz = -0.5 * (eps**2 + log_var + math.log(2 * math.pi)).sum(-1)
+    logits = model.decode(z)[0].flatten(2)
+    log_px = -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
+    return -(torch.logsumexp(log_px + log_pz - log_qz, 0) - math.log(samples)).mean()
+
+
+def peak_bytes(call):
+    """The most that was allocated at a time, as torch's allocator tells its profiler."""
+    call()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    now = peak = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    return peak
+
+
+@pytest.mark.parametrize("estimator", ["pathwise", "stl", "dreg"])
+def test_the_bound_takes_a_third_of_the_naive_memory_above_the_networks_own(estimator):
+    model, x, samples = build(Settings(latents=64)), torch.rand(16, 784), 64
+    z, of_logits = torch.randn(samples, 16, 64, requires_grad=True), torch.randn(samples, 16, 1, 28, 28)
+    of_head = torch.randn(16, 64)
+
+    def network():
+        """Forward and backward from gradients that are there already."""
+        torch.autograd.backward((*model.encode(x), *model.decode(z)), (of_head, of_head, of_logits))
+        model.zero_grad()
+
+    def step(loss):
+        loss().backward()
+        model.zero_grad()
+
+    own = peak_bytes(network)
+    naive = peak_bytes(lambda: step(lambda: naive_iwae(model, x, samples))) - own
+    ours = peak_bytes(lambda: step(lambda: model(x, objective="iwae", estimator=estimator, num_samples=samples).loss))
+    assert naive > 0
+    assert ours - own < naive / 3
 
 
 # --- beta, free bits, capacity ---

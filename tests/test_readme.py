@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import made_up
 import pytest
@@ -21,6 +22,16 @@ def test_readme_equals_its_reports():
 def test_a_changed_figure_is_found():
     figure = next(readme.BLOCK.finditer(TEXT)).group().split(" / ")[1][:4]
     assert readme.generated(TEXT.replace(figure, "9.99", 1)) == TEXT
+
+
+def test_the_model_of_the_readme_trains():
+    section = TEXT.split("\n## Models\n")[1].split("\n## ")[0]
+    (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    names = {}
+    exec(compile(snippet, "README.md", "exec"), names)
+    assert names["images"].shape == (64, 1, 8, 8)
+    assert names["log_px"].mean() > -30  # untrained: -64 log 2 = -44 nats
+    assert names["log_px"].mean() > names["bound"] - 0.1
 
 
 @pytest.fixture
