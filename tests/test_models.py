@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 import math
 
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Bernoulli, NegativeBinomial, Poisson
 
 import fastvae
-from fastvae.models import VAE, Observation, Settings, build, schedules
+from fastvae.models import VAE, Observation, Settings, build, conv, likelihood, schedules
+from fastvae.ops import OPERATORS
+from fastvae.ops._contract import parse
 
 GAUSSIAN = {"likelihood": "gaussian"}
 SMALL = {"image_shape": (1, 8, 8), "latents": 3, "hidden": (16,), "width": 8}
@@ -145,10 +150,22 @@ def test_images_of_another_size_are_refused():
             small()(wrong)
 
 
+@pytest.mark.parametrize(
+    ("side", "halvings", "last"), [(256, 6, 4), (64, 4, 4), (32, 3, 4), (28, 2, 7), (100, 2, 25), (8, 1, 4), (7, 0, 7)]
+)
+def test_strides_go_down_to_a_few_pixels(side, halvings, last):
+    settings = Settings(model="conv", image_shape=(3, side, side), latents=2, width=4)
+    channels, height, width = conv.stages(settings)
+    assert (len(channels) - 1, height, width) == (halvings, last, last)
+    assert channels == tuple(min(4 * 2**i, 32) for i in range(halvings + 1))
+    model = build(settings)
+    assert model.reconstruct(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape == (1, 3, side, side)
+
+
 # --- the likelihood ---
 
 
-@pytest.mark.parametrize("name", fastvae.models.likelihood.names())
+@pytest.mark.parametrize("name", likelihood.names())
 def test_any_likelihood_trains(name):
     model = small(likelihood=name)
     x = torch.randint(0, 2, (6, 1, 8, 8)).float()
@@ -159,27 +176,47 @@ def test_any_likelihood_trains(name):
 
 def test_a_likelihood_that_comes_later_needs_no_change(monkeypatch):
     """One output of the decoder for each tensor of the schema; the mean is the first."""
-    from torch.distributions import constraints
+    operator = copy.copy(OPERATORS["gaussian_log_prob"])
+    operator.name, operator.operands = "of_tests_log_prob", ("x", "middle", "slope")
+    operator.arguments = parse("Tensor x, Tensor middle, Tensor slope, Tensor? weight, int event_ndim, float x_scale")
+    monkeypatch.setitem(OPERATORS, operator.name, operator)
 
-    from fastvae.ops import OPERATORS, Likelihood
+    def of_tests_log_prob(x, middle, slope, *, event_ndim, reduction):
+        assert event_ndim == 3
+        each = -(slope * (x - middle)).abs().flatten(-3).sum(-1)
+        return each.mean() if reduction == "mean" else each
 
-    name = "of_tests_log_prob"
-    formula = lambda x, a, b, *, x_scale: -((x * x_scale - a) ** 2) - b  # noqa: E731
-    operator = Likelihood(
-        name, "Tensor x, Tensor a, Tensor b", "float x_scale", formula, lambda *_, **__: None, constraints.real
-    )
-    monkeypatch.setattr(
-        fastvae.functional,
-        name,
-        lambda x, a, b, event_ndim, reduction: formula(x, a, b, x_scale=1).mean(),
-        raising=False,
-    )
+    monkeypatch.setattr(fastvae.functional, operator.name, of_tests_log_prob, raising=False)
     model = small(likelihood="of_tests")
-    del OPERATORS[name], operator
     assert model.observation.num_outputs == 2
     z = torch.randn(4, 3)
     assert torch.equal(model.pixels(z), model.decode(z)[0].clamp(0, 1))
-    assert model(torch.rand(4, 64)).loss.isfinite()
+    for keywords in ({}, {"num_samples": 2, "objective": "iwae"}):
+        model.zero_grad()
+        model(torch.rand(4, 64), **keywords).loss.backward()
+        assert all(p.grad.isfinite().all() and p.grad.any() for p in model.decoder.parameters())
+
+
+def test_a_declaration_without_a_public_function_is_no_likelihood_of_a_model(monkeypatch):
+    monkeypatch.setitem(OPERATORS, "private_log_prob", OPERATORS["gaussian_log_prob"])
+    assert "private" not in likelihood.names()
+
+
+MEANS = {
+    "bernoulli": lambda logits: Bernoulli(logits=logits).mean,
+    "poisson": lambda log_rate: Poisson(log_rate.exp()).mean,
+    "negative_binomial": lambda m, t: NegativeBinomial(t.exp(), logits=m - t).mean,
+    "zero_inflated_negative_binomial": lambda m, t, zero: (
+        NegativeBinomial(t.exp(), logits=m - t).mean * (1 - Bernoulli(logits=zero).mean)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", likelihood.READINGS)
+def test_pictures_show_the_mean_of_the_distribution(name):
+    count = len(inspect.signature(MEANS[name]).parameters)
+    parameters = torch.randn(count, 50, dtype=torch.float64).unbind()
+    torch.testing.assert_close(likelihood.READINGS[name].mean(*parameters), MEANS[name](*parameters))
 
 
 def test_optimal_variance_has_its_closed_form():

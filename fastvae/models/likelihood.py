@@ -27,15 +27,23 @@ MOMENTUM = 0.1  # of the running optimal variance, as batch normalisation has it
 class Reading(NamedTuple):
     """How a likelihood reads what a decoder gives: any real numbers."""
 
-    mean: Callable[[Tensor], Tensor] = lambda first: first  # of p(x|z), from the first parameter
+    mean: Callable[..., Tensor] = lambda first, *others: first  # of p(x|z), from its parameters
     keywords: Mapping[str, Any] = {}
+    function: str | None = None  # the public one, where it has another name
 
+
+_IN_LOGARITHMS = {"mean_as": "log_mean", "dispersion_as": "log_inverse_dispersion"}
 
 # By name; what is not here takes the decoder's outputs as they are, and its first parameter is its mean.
 READINGS = {
     "bernoulli": Reading(torch.sigmoid),
     "poisson": Reading(torch.exp),
-    "negative_binomial": Reading(torch.exp, {"mean_as": "log_mean", "dispersion_as": "log_inverse_dispersion"}),
+    "negative_binomial": Reading(lambda log_mean, _: log_mean.exp(), _IN_LOGARITHMS),
+    "zero_inflated_negative_binomial": Reading(
+        lambda log_mean, _, zero_logits: log_mean.exp() * torch.sigmoid(-zero_logits),
+        _IN_LOGARITHMS,
+        "negative_binomial",
+    ),
 }
 
 # What the encoder reads of x; as it is where nothing is said.
@@ -43,15 +51,21 @@ INPUTS: dict[constraints.Constraint, Callable[[Tensor], Tensor]] = {constraints.
 
 
 def names() -> list[str]:
-    """The likelihoods that there are, `fastvae.NAME_log_prob` each."""
-    return [name.removesuffix(SUFFIX) for name, operator in OPERATORS.items() if isinstance(operator, Likelihood)]
+    """The likelihoods that there are."""
+    declared = [name.removesuffix(SUFFIX) for name, operator in OPERATORS.items() if isinstance(operator, Likelihood)]
+    return [name for name in declared if hasattr(functional, _function(name))]
+
+
+def _function(name: str) -> str:
+    """The public one."""
+    return (READINGS.get(name, Reading()).function or name) + SUFFIX
 
 
 class Observation(nn.Module):
     """log p(x|z) of images, given what a decoder makes of z.
 
     Args:
-        likelihood: NAME of a public `fastvae.NAME_log_prob`: "bernoulli", "gaussian", or any other that is declared.
+        likelihood: NAME of a public `fastvae.NAME_log_prob`: "bernoulli", "gaussian", or any other that there is.
         image_shape: (C, H, W), the event.
         variance: of a Gaussian. "fixed": `log_var`, a constant; "shared": one learned number, which `log_var` starts;
             "per-pixel": the decoder's second output; "optimal": the maximum-likelihood variance of the batch in
@@ -84,8 +98,9 @@ class Observation(nn.Module):
         assert isinstance(operator, Likelihood)  # as `names` has it
         self.image_shape = torch.Size(image_shape)
         self.likelihood, self.variance = likelihood, variance
-        self._x_scale, self._input = operator.x_scale, INPUTS.get(operator.support)
-        self._log_prob = getattr(functional, operator.name)
+        self._x_scale = operator.x_scale if "x_scale" in operator.constants else {}  # of pixels, not of counts
+        self._input = INPUTS.get(operator.support)
+        self._log_prob = getattr(functional, _function(likelihood))
         self._reading = READINGS.get(likelihood, Reading())
         self._keywords = dict(self._reading.keywords)
         parameters = [a.name for a in operator.arguments if a.type == "Tensor" and a.name in operator.operands[1:]]
@@ -129,7 +144,7 @@ class Observation(nn.Module):
 
     def mean(self, parameters: Sequence[Any]) -> Tensor:
         """The mean of p(x|z); of pixels in [0, 1]."""
-        mean = self._reading.mean(parameters[0])
+        mean = self._reading.mean(*parameters)
         return mean.clamp(0, 1) if self._x_scale else mean
 
     def encoder_input(self, x: Tensor, dtype: torch.dtype) -> Tensor:
