@@ -128,6 +128,9 @@ def test_heads_are_views(settings):
     varying = parameters[: model.observation.num_outputs]
     assert {t.untyped_storage().data_ptr() for t in varying} == {given["decoder"].untyped_storage().data_ptr()}
     assert all(t.shape == (2, 5, *settings.image_shape) for t in varying)
+    # One parameter after the other, as a layer with so many outputs a pixel has them.
+    packed = given["decoder"].reshape(2, 5, len(varying), *settings.image_shape)
+    assert torch.equal(torch.stack(varying, 2), packed)
 
 
 def test_uint8_reaches_the_likelihood_as_it_is(monkeypatch):

@@ -17,7 +17,7 @@ from .objective import log_weights
 from .vae import VAE
 
 ACTIVE = 0.01  # variance of the posterior's mean above which a latent counts as active
-PIXELS_AT_ONCE = 2**20  # that a decoder makes in a chunk of samples: 4 MiB of float32 for each parameter
+PIXELS_AT_ONCE = 2**18  # that a decoder makes in a chunk of samples: 1 MiB of float32 for each parameter
 
 
 class PosteriorCollapseWarning(UserWarning):
@@ -86,7 +86,7 @@ def importance_sampled_log_likelihood(
         model: in evaluation mode for the time being.
         x: images, on the model's device.
         num_samples: K >= 1.
-        max_rows: how many samples are decoded at once. None: as many as make a million pixels.
+        max_rows: how many samples are decoded at once. None: as many as make 262,144 pixels.
         seed: of the noise; the estimate depends on `max_rows` as well.
 
     Shape:
