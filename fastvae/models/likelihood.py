@@ -19,7 +19,6 @@ Variance = Literal["fixed", "shared", "per-pixel", "optimal"]
 VARIANCES: tuple[Variance, ...] = get_args(Variance)
 
 SUFFIX = "_log_prob"
-SCALE = "scale"  # the operand that a variance mode decides about
 CLAMP = (-10.0, 10.0)  # on a log-variance that the decoder gives: of a constant pixel it would fall without end
 MOMENTUM = 0.1  # of the running optimal variance, as batch normalisation has it
 
@@ -30,6 +29,7 @@ class Reading(NamedTuple):
     mean: Callable[..., Tensor] = lambda first, *others: first  # of p(x|z), from its parameters
     keywords: Mapping[str, Any] = {}
     function: str | None = None  # the public one, where it has another name
+    scale: str | None = None  # the last operand, a log-variance, about which a variance mode decides
 
 
 _IN_LOGARITHMS = {"mean_as": "log_mean", "dispersion_as": "log_inverse_dispersion"}
@@ -37,6 +37,7 @@ _IN_LOGARITHMS = {"mean_as": "log_mean", "dispersion_as": "log_inverse_dispersio
 # By name; what is not here takes the decoder's outputs as they are, and its first parameter is its mean.
 READINGS = {
     "bernoulli": Reading(torch.sigmoid),
+    "gaussian": Reading(scale="scale"),
     "poisson": Reading(torch.exp),
     "negative_binomial": Reading(lambda log_mean, _: log_mean.exp(), _IN_LOGARITHMS),
     "zero_inflated_negative_binomial": Reading(
@@ -45,6 +46,11 @@ READINGS = {
         "negative_binomial",
     ),
 }
+
+
+def reading_of(name: str) -> Reading:
+    return READINGS.get(name, Reading())
+
 
 # What the encoder reads of x; as it is where nothing is said.
 INPUTS: dict[constraints.Constraint, Callable[[Tensor], Tensor]] = {constraints.nonnegative_integer: torch.log1p}
@@ -58,7 +64,7 @@ def names() -> list[str]:
 
 def _function(name: str) -> str:
     """The public one."""
-    return (READINGS.get(name, Reading()).function or name) + SUFFIX
+    return (reading_of(name).function or name) + SUFFIX
 
 
 class Observation(nn.Module):
@@ -101,12 +107,12 @@ class Observation(nn.Module):
         self._x_scale = operator.x_scale if "x_scale" in operator.constants else {}  # of pixels, not of counts
         self._input = INPUTS.get(operator.support)
         self._log_prob = getattr(functional, _function(likelihood))
-        self._reading = READINGS.get(likelihood, Reading())
+        self._reading = reading_of(likelihood)
         self._keywords = dict(self._reading.keywords)
         parameters = [a.name for a in operator.arguments if a.type == "Tensor" and a.name in operator.operands[1:]]
         self.num_outputs = len(parameters)
         self.register_buffer("log_var", None)
-        if SCALE in parameters:
+        if self._reading.scale in parameters:
             self._set_variance(log_var, constant)
 
     def _set_variance(self, log_var: float, constant: bool) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from ._checks import check_among
-from .likelihood import VARIANCES, Variance, names
+from .likelihood import VARIANCES, Variance, names, reading_of
 
 Model = Literal["mlp", "conv", "linear"]
 
@@ -61,7 +61,7 @@ class Settings:
             raise ValueError(f"log_var must be finite, got {self.log_var}")
         if self.model == "linear" and self.likelihood != "gaussian":
             raise ValueError(f"model 'linear' is Gaussian: likelihood must be 'gaussian', got {self.likelihood!r}")
-        if self.variance != "fixed" and self.likelihood != "gaussian":
+        if self.variance != "fixed" and reading_of(self.likelihood).scale is None:
             raise ValueError(f"variance {self.variance!r} is a Gaussian's, likelihood is {self.likelihood!r}")
 
     def as_dict(self) -> dict[str, Any]:
