@@ -41,7 +41,11 @@ def counts(generator, mean):
 
 
 def read_as(mean_as, dispersion_as):
-    return {"log_mean": mean_as != "mean", "odds": mean_as == "logits", "log_dispersion": dispersion_as != "inverse_dispersion"}
+    return {
+        "log_mean": mean_as != "mean",
+        "odds": mean_as == "logits",
+        "log_dispersion": dispersion_as != "inverse_dispersion",
+    }
 
 
 # --- accuracy ---
@@ -65,7 +69,10 @@ def test_poisson_is_accurate(rate_as, dtype, backend):
 @pytest.mark.parametrize("mean_as", MEAN_AS)
 def test_negative_binomial_is_accurate(mean_as, dispersion_as, dtype, backend):
     generator, count = np.random.default_rng(8), 48 if (mean_as, dispersion_as) == USUAL else 12
-    mean, dispersion = oracles.log_uniform(generator, 1e-8, 1e6, count), oracles.log_uniform(generator, 1e-4, 1e8, count)
+    mean, dispersion = (
+        oracles.log_uniform(generator, 1e-8, 1e6, count),
+        oracles.log_uniform(generator, 1e-4, 1e8, count),
+    )
     points = (counts(generator, mean), MEAN_AS[mean_as](mean, dispersion), DISPERSION_AS[dispersion_as](dispersion))
     call = functools.partial(
         fastvae.negative_binomial_log_prob, event_ndim=0, mean_as=mean_as, dispersion_as=dispersion_as
@@ -227,9 +234,7 @@ def test_a_shared_dispersion_gets_its_gradient_summed(shape, reduction, inflated
     logits = torch.randn(9, 12, dtype=torch.float64) if inflated else None
     whole = dispersion.detach().expand(9, 12).clone().requires_grad_()
     shared, each = (
-        torch.autograd.grad(
-            fastvae.negative_binomial_log_prob(x, mean, d, logits, reduction=reduction).sum(), d
-        )[0]
+        torch.autograd.grad(fastvae.negative_binomial_log_prob(x, mean, d, logits, reduction=reduction).sum(), d)[0]
         for d in (dispersion, whole)
     )
     torch.testing.assert_close(shared, each.sum_to_size(shape))

@@ -29,7 +29,16 @@ NVCC = shutil.which(os.environ.get("CUDACXX", "nvcc")) or shutil.which("nvcc", p
 TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 CMAKE = shutil.which("cmake", path=TOOLS)
 
-EMULATED = ("layouts", "noise", "objective", "one_pass", "shared_gradients", "posterior", "likelihood", "counts")  # test files
+EMULATED = (
+    "layouts",
+    "noise",
+    "objective",
+    "one_pass",
+    "shared_gradients",
+    "posterior",
+    "likelihood",
+    "counts",
+)  # test files
 
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc was not found: the CUDA kernels were not compiled")
 needs_cmake = pytest.mark.skipif(CMAKE is None, reason="cmake was not found")

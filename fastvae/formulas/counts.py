@@ -96,7 +96,7 @@ class _Terms(NamedTuple):
     mean: Tensor
     theta: Tensor
     boundless: Tensor  # whether the mean is infinite
-    count: _Count
+    counted: _Count
     shift: Tensor
     n: Tensor
     m: Tensor
@@ -123,14 +123,16 @@ def _terms(x, mean, inverse_dispersion, *, log_mean, odds, log_dispersion) -> _T
 
 
 def _log_prob(t: _Terms) -> Tensor:
-    deviances = t.x * t.of_first.rest + _scaled(t.theta, t.of_second.rest) + t.count.shift * t.first + t.shift * t.second
+    deviances = (
+        t.x * t.of_first.rest + _scaled(t.theta, t.of_second.rest) + t.counted.shift * t.first + t.shift * t.second
+    )
     inverse_n, inverse_theta = 1 / (t.n + t.shift), 1 / (t.theta + t.shift)
-    rests = _stirling(inverse_n) - _stirling(inverse_theta) - _stirling(1 / t.count.value)
-    ratio = (t.theta + t.shift) * inverse_n * t.count.value
+    rests = _stirling(inverse_n) - _stirling(inverse_theta) - _stirling(1 / t.counted.value)
+    ratio = (t.theta + t.shift) * inverse_n * t.counted.value
     for i in range(_SHIFT):
         factor = (t.theta + i) * inverse_theta / ((t.n + i) * inverse_n)
         ratio = torch.where(t.shift > 0, ratio * factor * factor, ratio)
-    positive = _ahead(t.x, t.count).log() + ratio.log() / 2 - (deviances + _HALF_LOG_2_PI) + rests
+    positive = _ahead(t.x, t.counted).log() + ratio.log() / 2 - (deviances + _HALF_LOG_2_PI) + rests
     return torch.where(t.boundless, -math.inf, torch.where(t.x == 0, _log_prob_of_0(t), positive))
 
 
@@ -144,9 +146,9 @@ def _slope_of_x(t: _Terms) -> Tensor:
     value = t.n + own
     below = sum(1 / (t.n + i) for i in range(_SHIFT))
     digamma_n = -0.5 / value - _digamma_rest(1 / value) - torch.where(own > 0, below, 0.0)
-    argument = (t.theta * ((t.mean - t.x) - t.count.shift) + (own - t.count.shift) * t.mean) / t.count.value / t.m
-    ratio = _log1p(argument, (value / t.m) * (t.mean / t.count.value))
-    return ratio.log + (digamma_n - _digamma_after(t.x, t.count))
+    argument = (t.theta * ((t.mean - t.x) - t.counted.shift) + (own - t.counted.shift) * t.mean) / t.counted.value / t.m
+    ratio = _log1p(argument, (value / t.m) * (t.mean / t.counted.value))
+    return ratio.log + (digamma_n - _digamma_after(t.x, t.counted))
 
 
 def _slope_of_mean(t: _Terms, *, log_mean, **_) -> Tensor:

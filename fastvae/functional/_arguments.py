@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -30,9 +30,7 @@ _NO_CLAMP = (-math.inf, math.inf)
 _LOG_VAR: tuple[ScaleName, float, float, float] = ("log_var", 0.0, *_NO_CLAMP)
 
 
-def operands_shape(
-    names: tuple[str, ...], *operands: Tensor, values: frozenset[torch.dtype] = VALUES
-) -> torch.Size:
+def operands_shape(names: tuple[str, ...], *operands: Tensor, values: frozenset[torch.dtype] = VALUES) -> torch.Size:
     """Broadcast shape of operands on one device; one named x may be of the types `values`, the others are floating."""
     first = operands[0]
     if isinstance(first, Tensor) and first.dtype in FLOATING and first.layout is _STRIDED:
@@ -275,7 +273,7 @@ def _dtype_names(dtypes: frozenset[torch.dtype]) -> str:
     return " or ".join(sorted(str(dtype) for dtype in dtypes))
 
 
-def check_name(keyword: str, name: object, names: Iterable[str]) -> None:
+def check_name(keyword: str, name: str, names: Collection[str]) -> None:
     if name not in names:
         raise ValueError(f"{keyword} must be one of {_quoted(names)}, got {name!r}")
 

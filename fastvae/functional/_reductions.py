@@ -1,4 +1,4 @@
-"""From a likelihood's elements to what its keywords ask for: the event's sum, the batch's reduction, mask and weight."""
+"""From a likelihood's elements to what its keywords ask for: the event's sum, the batch's reduction, mask, weight."""
 
 from __future__ import annotations
 

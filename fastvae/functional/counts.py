@@ -111,7 +111,7 @@ def negative_binomial_log_prob(
     if is_number(inverse_dispersion):
         operands_shape(("x", "mean"), x, mean, values=COUNTS)
         inverse_dispersion = mean.new_full((), float(inverse_dispersion), dtype=accumulate_dtype(x, mean))
-    operands = (x, mean, inverse_dispersion)
+    operands: tuple[Tensor, ...] = (x, mean, inverse_dispersion)
     likelihood = NEGATIVE_BINOMIAL_LOG_PROB
     if zero_logits is not None:
         operands, likelihood = (*operands, zero_logits), ZERO_INFLATED_NEGATIVE_BINOMIAL_LOG_PROB

@@ -25,7 +25,9 @@ namespace fastvae {
 
 namespace argument {
 #define FASTVAE_NAME(name, value) name,
-enum Name { FASTVAE_ARGUMENTS(FASTVAE_NAME) FASTVAE_CONSTANTS(FASTVAE_NAME, FASTVAE_NAME, FASTVAE_NAME, FASTVAE_NAME) count };
+enum Name {
+  FASTVAE_ARGUMENTS(FASTVAE_NAME) FASTVAE_CONSTANTS(FASTVAE_NAME, FASTVAE_NAME, FASTVAE_NAME, FASTVAE_NAME) count
+};
 }  // namespace argument
 
 struct Call {

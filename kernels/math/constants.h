@@ -10,11 +10,11 @@ namespace fastvae {
 #define FASTVAE_CONSTANTS(USUAL, SWITCH, NUMBER, FLAG)                                           \
   USUAL(clamp_lo, -INFINITY) /* bounds of what is clamped of a scale, see scale.h */             \
   USUAL(clamp_hi, INFINITY)                                                                      \
-  USUAL(free_bits, 0)   /* nats */                                                               \
-  USUAL(x_scale, 1)     /* values are read as x * x_scale */                                     \
-  SWITCH(log_rate, 1)   /* Poisson's parameter is the rate's logarithm */                        \
-  SWITCH(log_mean, 0)   /* what is read as a mean is its logarithm */                            \
-  SWITCH(odds, 0)       /* and times the dispersion */                                           \
+  USUAL(free_bits, 0) /* nats */                                                                 \
+  USUAL(x_scale, 1)   /* values are read as x * x_scale */                                       \
+  SWITCH(log_rate, 1) /* Poisson's parameter is the rate's logarithm */                          \
+  SWITCH(log_mean, 0) /* what is read as a mean is its logarithm */                              \
+  SWITCH(odds, 0)     /* and times the dispersion */                                             \
   SWITCH(log_dispersion, 0)                                                                      \
   NUMBER(scale_eps, 0)  /* softplus: std = softplus(p) + scale_eps */                            \
   NUMBER(beta_value, 1) /* weight of the KL */                                                   \

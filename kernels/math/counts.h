@@ -81,8 +81,8 @@ struct NegativeBinomialTerms {
   T x, mean, theta;
   Count<T> count;
   T by, n, value_n, inverse_n, inverse_theta, inverse_m;  // n and theta are shifted by the same
-  T first, second;                                       // the deviances' arguments
-  bool boundless;                                        // the mean
+  T first, second;                                        // the deviances' arguments
+  bool boundless;                                         // the mean
   Log1p<T> of_first, of_second;
 
   FASTVAE_FN NegativeBinomialTerms(const Constants<T>& c, T x_, T mean_, T dispersion) : x(x_) {
@@ -119,13 +119,11 @@ struct NegativeBinomialTerms {
     T deviances = fma(x, of_first.rest, theta * of_second.rest) + fma(count.by, first, by * second);
     T rests = stirling(inverse_n) - stirling(inverse_theta) - stirling(count.inverse);
     T root = sqrt((theta + by) * inverse_n * count.value);
-    T positive = log(rising_ratio() * count.product(x) * root) - (deviances + kHalfLog2Pi<T>) + rests;
+    T positive = log(rising_ratio() * count.product(x) * root) - (deviances + kHalfLog2Pi<T>)+rests;
     return choose(boundless, -T(INFINITY), choose(x == T(0), log_prob_of_0(), positive));
   }
 
-  FASTVAE_FN T log_prob_of_0() const {
-    return choose(boundless, -T(INFINITY), theta * of_second.log);
-  }
+  FASTVAE_FN T log_prob_of_0() const { return choose(boundless, -T(INFINITY), theta * of_second.log); }
 
   // digamma(n) - digamma(x + 1) + log(mean / m). Here n is shifted by its own size.
   FASTVAE_FN T slope_x() const {
@@ -179,9 +177,9 @@ struct NegativeBinomialLogProb {
 // How much of a zero is the excess of zeros, and how much the counts': logits a, log-probability b of the counts' zero.
 template <class T>
 struct Zero {
-  T log_prob;               // log(sigmoid(a) + sigmoid(-a) e^b)
-  T of_counts;              // e^b / (e^a + e^b)
-  T slope_logits;           // d log_prob / d a
+  T log_prob;                  // log(sigmoid(a) + sigmoid(-a) e^b)
+  T of_counts;                 // e^b / (e^a + e^b)
+  T slope_logits;              // d log_prob / d a
   T log_others, slope_others;  // log(sigmoid(-a)), and its derivative
 
   FASTVAE_FN Zero(T a, T b) {

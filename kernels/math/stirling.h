@@ -48,7 +48,7 @@ FASTVAE_FN Log1p<double> log1p_of(double t, double q) {
   bool near = (q > 0.7) & (q < 1.4);
   double log = near ? std::log1p(t) : std::log(q);
   double r = t / (2 + t), r2 = r * r, term = r2, series = 0;  // log(1 + t) = 2 artanh r
-  for (int j = 3; j < 27; j += 2) {                          // 0.04^12 / 27 is below 2^-53 of a third
+  for (int j = 3; j < 27; j += 2) {                           // 0.04^12 / 27 is below 2^-53 of a third
     series += term / j;
     term *= r2;
   }

@@ -1,8 +1,8 @@
 """Written by tools/polynomials.py: change the table there, then run it.
 
-Minimax (Remez) fits, coefficients from the constant term up, rounded to their type. Of the errors beside each, the first is the
-largest of these coefficients and the second that of the fit before they were rounded. "Adopted": not the fit's
-coefficients rounded, but others, kept so that no result changes.
+Minimax (Remez) fits, coefficients from the constant term up, rounded to their type. Of the errors beside each,
+the first is the largest of these coefficients and the second that of the fit before they were rounded. "Adopted":
+not the fit's coefficients rounded, but others, kept so that no result changes.
 """
 
 import triton.language as tl
