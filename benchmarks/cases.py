@@ -23,8 +23,9 @@ HALF = ("bf16", "fp16")
 MAIN = ("bernoulli_log_prob", "gaussian_log_prob", "rsample_kl", "kl_standard_normal")
 LATENT = ("rsample_kl", "kl_standard_normal", "rsample", "kl_normal", "moments")
 LIKELIHOODS = tuple(name for name, operator in OPERATORS.items() if isinstance(operator, Likelihood))
+COUNTS = ("negative_binomial_log_prob", "zero_inflated_negative_binomial_log_prob", "poisson_log_prob")
 LOSSES = ("bernoulli_loss", "gaussian_loss")
-FURTHER = tuple(name for name in LIKELIHOODS if name not in MAIN)
+FURTHER = tuple(name for name in LIKELIHOODS if name not in (*MAIN, *COUNTS))
 WHOLE = ("forward+backward",)  # in one pass the forward does the work of both
 
 
@@ -39,7 +40,7 @@ class Size:
     devices: tuple[str, ...] = BOTH
     layout: str = "contiguous"  # "packed": one tensor [N, 2C, ...] holds both parameters; "channels_last"
     samples: int | None = None  # K
-    target: str = "float"  # "uint8": x holds 0..255
+    target: str = "float"  # "uint8": x holds 0..255; "int32": counts
     directions: tuple[str, ...] = DIRECTIONS
     quick: tuple[str, ...] = ()  # the operators that the quick suite measures, in the first dtype
     kind: str = "operator"
@@ -68,6 +69,11 @@ SIZES = (
     Size((128, 64), "IWAE with many samples: the output is what moves", ("rsample",), ("fp32",), samples=64),
     Size((1024, 784), "MNIST as it is stored", ("bernoulli_log_prob",), FULL, target="uint8"),
     Size((64, 3, 64, 64), "RGB as it is stored", ("gaussian_log_prob",), FULL, target="uint8"),
+    Size((128, 2000), "cells by their most variable genes", COUNTS, quick=COUNTS[:2]),
+    Size((128, 10000), "cells by half of all genes", COUNTS, ("fp32",)),
+    Size((128, 20000), "cells by all genes", COUNTS[:2], ("fp32",), directions=WHOLE),
+    Size((1024, 2000), "cells in a large batch", COUNTS),
+    Size((128, 2000), "counts as they are stored", COUNTS, ("fp32",), target="int32"),
     Size((128, 784), "the other likelihoods, at the usual batch", FURTHER),
     Size((4096, 784), "the other likelihoods, operands beyond a second-level cache", FURTHER),
     Size((128, 784), "the whole loss in a training step on MNIST", LOSSES[:1], directions=WHOLE),

@@ -11,11 +11,12 @@ from torch.distributions import Bernoulli, Normal
 
 import fastvae
 
-from .cases import LIKELIHOODS
+from .cases import COUNTS, LIKELIHOODS
 from .variants import fused, naive, variant
 
 for name in LIKELIHOODS:
-    fused(name)(getattr(fastvae, name))
+    if name not in COUNTS:
+        fused(name)(getattr(fastvae, name))
 
 
 @naive("bernoulli_log_prob")

@@ -18,7 +18,7 @@ from fastvae.measure.cuda_clock import Rotation, rotation
 from fastvae.ops import OPERATORS, Likelihood
 
 from . import posterior
-from .cases import DTYPES, Case
+from .cases import COUNTS, DTYPES, Case
 from .variants import Function, Variant, specification
 
 Tensors = tuple[Tensor, ...]
@@ -33,6 +33,13 @@ VALUES: dict[constraints.Constraint, Callable[..., Tensor]] = {
     constraints.unit_interval: torch.rand,
     constraints.real: torch.rand,
     constraints.nonnegative_integer: lambda shape, device: torch.poisson(torch.full(shape, 2.0, device=device)),
+}
+# Of counts; the dispersion is the gene's.
+OF_COUNTS: dict[str, Callable[..., Tensor]] = {
+    "mean": lambda shape, device: 4 * torch.rand(shape, device=device) + 0.01,
+    "inverse_dispersion": lambda shape, device: 5 * torch.rand(shape[-1:], device=device) + 0.1,
+    "rate": lambda shape, device: torch.randn(shape, device=device),
+    "zero_logits": lambda shape, device: torch.randn(shape, device=device),
 }
 BYTES = partial(torch.randint, 256, dtype=torch.uint8)
 
@@ -128,6 +135,8 @@ def _inputs(case: Case, device: str) -> Inputs:
 def _operand(name: str, case: Case, device: str) -> Tensor:
     if name == "x" and case.target == "uint8":
         return BYTES(size=case.shape, device=device)
+    if name == "x" and case.target == "int32":
+        return _data(name, case)(case.shape, device=device).int()
     operand = _moments(case, device) if name == "moments" else _data(name, case)(case.shape, device=device)
     if case.layout == "channels_last":
         operand = operand.contiguous(memory_format=torch.channels_last)
@@ -143,6 +152,8 @@ def _data(name: str, case: Case) -> Callable[..., Tensor]:
     likelihood = OPERATORS.get(case.operator.replace("_loss", "_log_prob"))
     if name == "x" and isinstance(likelihood, Likelihood):
         return VALUES[likelihood.support]
+    if case.operator in COUNTS:
+        return OF_COUNTS[name]
     return DATA.get(name.removesuffix("_q").removesuffix("_p"), torch.randn)
 
 

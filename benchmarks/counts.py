@@ -1,0 +1,63 @@
+"""Variants of p(x|z) of counts. The naive ones are what scvi-tools computes, with its epsilons."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import NegativeBinomial, Poisson
+
+import fastvae
+
+from .variants import fused, naive, variant
+
+_EPS = 1e-8
+
+fused("poisson_log_prob")(fastvae.poisson_log_prob)
+fused("negative_binomial_log_prob")(fastvae.negative_binomial_log_prob)
+fused("zero_inflated_negative_binomial_log_prob")(fastvae.negative_binomial_log_prob)
+
+
+@naive("poisson_log_prob")
+def poisson_log_prob(x: Tensor, log_rate: Tensor) -> Tensor:
+    losses = F.poisson_nll_loss(log_rate, x, log_input=True, reduction="none")
+    return -_events(losses + torch.lgamma(x + 1.0))
+
+
+@variant("poisson_log_prob", "distributions")
+def poisson_distributions(x: Tensor, log_rate: Tensor) -> Tensor:
+    return _events(Poisson(log_rate.exp(), validate_args=False).log_prob(x))
+
+
+@naive("negative_binomial_log_prob")
+def negative_binomial_log_prob(x: Tensor, mean: Tensor, inverse_dispersion: Tensor) -> Tensor:
+    return _events(_negative_binomial(x, mean, inverse_dispersion))
+
+
+@variant("negative_binomial_log_prob", "distributions")
+def negative_binomial_distributions(x: Tensor, mean: Tensor, inverse_dispersion: Tensor) -> Tensor:
+    logits = mean.log() - inverse_dispersion.log()
+    return _events(NegativeBinomial(inverse_dispersion, logits=logits, validate_args=False).log_prob(x))
+
+
+@naive("zero_inflated_negative_binomial_log_prob")
+def zero_inflated_negative_binomial_log_prob(
+    x: Tensor, mean: Tensor, inverse_dispersion: Tensor, zero_logits: Tensor
+) -> Tensor:
+    log_total = torch.log(inverse_dispersion + mean + _EPS)
+    at_zero = F.softplus(-zero_logits + inverse_dispersion * (torch.log(inverse_dispersion + _EPS) - log_total))
+    counts = _negative_binomial(x, mean, inverse_dispersion) - zero_logits
+    zero, positive = (x < _EPS).to(mean.dtype), (x > _EPS).to(mean.dtype)
+    return _events(zero * at_zero + positive * counts - F.softplus(-zero_logits))
+
+
+def _negative_binomial(x: Tensor, mean: Tensor, inverse_dispersion: Tensor) -> Tensor:
+    log_total = torch.log(inverse_dispersion + mean + _EPS)
+    success = x * (torch.log(mean + _EPS) - log_total)
+    failure = inverse_dispersion * (torch.log(inverse_dispersion + _EPS) - log_total)
+    ways = torch.lgamma(x + inverse_dispersion) - torch.lgamma(inverse_dispersion) - torch.lgamma(x + 1.0)
+    return success + failure + ways
+
+
+def _events(terms: Tensor) -> Tensor:
+    return terms.sum(tuple(range(1, terms.dim())))
