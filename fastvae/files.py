@@ -11,14 +11,36 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to: it takes the name `path` when the block ends, and vanishes when it fails."""
+def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write to: it takes the name `path` when the block ends, and vanishes when it fails.
+
+    With `durable`, what was written is on the disk before it takes the name: a loss of power leaves the old file or the
+    new one.
+    """
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        if durable:
+            _sync(temporary)
         os.replace(temporary, path)
+        if durable and os.name == "posix":
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """What a process that was killed left of `whole_file(path)`. Only where no other is writing it."""
+    for temporary in path.parent.glob(f".{path.stem}-*{path.suffix}"):
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def writable_directory(path: Path, names: Iterable[str] = ()) -> Path:

@@ -14,7 +14,6 @@ from fastvae.demo.steps import StepTime
 from fastvae.demo.ways import WAYS, fused
 from fastvae.files import whole_file
 from fastvae.models import MLPVAE
-from fastvae.training.data import handwritten_digits
 
 FILES = {"table.md", "results.json", "samples.png", "reconstructions.png", "training.png"}
 
@@ -90,17 +89,6 @@ def test_evaluation_knows_the_exact_elbo():
     assert estimate.standard_error == pytest.approx(0, abs=1e-9)
     # The networks are float32 here and float64 in the evaluation.
     assert estimate.elbo == pytest.approx(log_px - kl, rel=1e-5)
-
-
-def test_data_is_split_once_and_scaled():
-    first, second = handwritten_digits(), handwritten_digits()
-    assert torch.equal(first.train.images, second.train.images)
-    assert len(first.train.images) + len(first.test.images) == 1797
-    for split in (first.train, first.test):
-        assert split.images.min() == 0
-        assert split.images.max() == 1
-    with pytest.raises(ValueError, match="num_train is 1797"):
-        handwritten_digits(1797)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

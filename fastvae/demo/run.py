@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ..files import whole_file, writable_directory
 from ..measure.machine import describe
 from ..models import MLPVAE
-from ..training.data import Dataset, handwritten_digits
+from ..training.data import everything, handwritten_digits
 from ..training.loop import History, Objective, train
 from . import figures, report
 from .evaluate import Agreement, Estimate, agreement, evaluate
@@ -40,15 +41,15 @@ def run(settings: Settings) -> int:
 
     Raises OSError before any work where `settings.out` cannot be written, MissingExtraError where data cannot be had.
     """
-    data = handwritten_digits()
+    data = _digits()
     writable_directory(settings.out, FILES)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     print(", ".join(f"{name} {value}" for name, value in describe().items()))
-    print(f"data: handwritten digits, {len(data.train.images)} images to train on, {len(data.test.images)} to test")
+    print(f"data: handwritten digits, {len(data.train)} images to train on, {len(data.test)} to test")
 
     torch.manual_seed(settings.seed)
-    initial = MLPVAE(data.train.images.shape[1], settings.hidden, settings.latent)
+    initial = MLPVAE(data.train.shape[1], settings.hidden, settings.latent)
     runners = [Runner(way, copy.deepcopy(initial), way.objective()) for way in _ways(settings)]
     _compile(runners, data, settings)
     for runner in runners:
@@ -63,6 +64,21 @@ def run(settings: Settings) -> int:
     return 1 if agreed.deviating else 0
 
 
+@dataclass(frozen=True)
+class Digits:
+    """Rows of 64 pixels, [n, 64]: 12 batches of 128 to train on, and 261 to test."""
+
+    train: Tensor
+    test: Tensor
+    image_shape: tuple[int, int]
+
+
+def _digits() -> Digits:
+    data = handwritten_digits(num_train=1536)
+    train, test = (everything(split.images).flatten(1) for split in (data.train, data.test))
+    return Digits(train, test, (8, 8))
+
+
 def _ways(settings: Settings) -> list[Way]:
     problem = compile_problem() if settings.compiled else "not wanted"
     if problem:
@@ -70,14 +86,14 @@ def _ways(settings: Settings) -> list[Way]:
     return [way for way in WAYS if not (problem and way.compiled)]
 
 
-def _compile(runners: Sequence[Runner], data: Dataset, settings: Settings) -> None:
-    batch = data.train.images[: settings.batch_size]
+def _compile(runners: Sequence[Runner], data: Digits, settings: Settings) -> None:
+    batch = data.train[: settings.batch_size]
     compiled = [runner for runner in runners if runner.way.compiled]
     for runner in tqdm(compiled, desc="compiling", disable=not compiled):
-        runner.objective(runner.model, batch).loss.backward()
+        runner.objective(runner.model, batch, 0).loss.backward()
 
 
-def _train(name: str, model: MLPVAE, objective: Objective, data: Dataset, settings: Settings, run: int = 0) -> History:
+def _train(name: str, model: MLPVAE, objective: Objective, data: Digits, settings: Settings, run: int = 0) -> History:
     """Same batches for every way and run; `run` decides the noise."""
     torch.manual_seed(settings.seed + 1 + run)
     with _bar(f"training, {name}", settings.epochs, "epoch") as bar:
@@ -89,7 +105,7 @@ def _train(name: str, model: MLPVAE, objective: Objective, data: Dataset, settin
         return train(
             model,
             objective,
-            data.train.images,
+            data.train,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
@@ -98,11 +114,11 @@ def _train(name: str, model: MLPVAE, objective: Objective, data: Dataset, settin
         )
 
 
-def _evaluate(model: MLPVAE, data: Dataset, settings: Settings) -> Estimate:
-    return evaluate(model, data.test.images, num_samples=settings.test_samples, seed=settings.seed)
+def _evaluate(model: MLPVAE, data: Digits, settings: Settings) -> Estimate:
+    return evaluate(model, data.test, num_samples=settings.test_samples, seed=settings.seed)
 
 
-def _noise_runs(initial: MLPVAE, data: Dataset, settings: Settings) -> list[float]:
+def _noise_runs(initial: MLPVAE, data: Digits, settings: Settings) -> list[float]:
     """Test ELBO of further runs of the naive way: same weights, same batches, other noise."""
     elbos = []
     for run in range(1, settings.noise_runs + 1):
@@ -112,9 +128,9 @@ def _noise_runs(initial: MLPVAE, data: Dataset, settings: Settings) -> list[floa
     return elbos
 
 
-def _time(runners: Sequence[Runner], data: Dataset, settings: Settings) -> dict[str, StepTime]:
+def _time(runners: Sequence[Runner], data: Digits, settings: Settings) -> dict[str, StepTime]:
     """Timing trains the models further: they must have been evaluated and drawn before."""
-    batch = data.train.images[: settings.batch_size]
+    batch = data.train[: settings.batch_size]
     steps = {r.way.name: training_step(r.model, r.objective, batch) for r in runners}
     for compiled in {r.way.compiled for r in runners}:
         steps[NETWORK[compiled]] = network_step(copy.deepcopy(runners[0].model), batch, compiled)
@@ -163,9 +179,9 @@ def _write_text(settings: Settings, name: str, text: str) -> str:
 
 
 @torch.no_grad()
-def _write_figures(runners: Sequence[Runner], data: Dataset, settings: Settings) -> list[str]:
+def _write_figures(runners: Sequence[Runner], data: Digits, settings: Settings) -> list[str]:
     last = runners[-1]
-    shape, originals = (-1, *data.image_shape), data.test.images[:24]
+    shape, originals = (-1, *data.image_shape), data.test[:24]
     generator = torch.Generator().manual_seed(settings.seed)
     z = torch.randn(72, settings.latent, generator=generator)
     paths = [settings.out / f"{name}.png" for name in ("samples", "reconstructions", "training")]

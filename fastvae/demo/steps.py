@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..measure.clock import Call, WallMeter, alternate
 from ..models import MLPVAE
-from ..training.loop import Objective, adam, step
+from ..training.loop import Objective, adam
 from .ways import Way, network
 
 NETWORK = {False: "network alone, eager", True: "network alone, compiled"}
@@ -43,7 +43,13 @@ def network_step(model: MLPVAE, batch: Tensor, compiled: bool) -> Callable[[], N
 
 def training_step(model: MLPVAE, objective: Objective, batch: Tensor) -> Callable[[], object]:
     optimizer = adam(model)
-    return lambda: step(model, objective, optimizer, batch)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        objective(model, batch, 0).loss.backward()
+        optimizer.step()
+
+    return run
 
 
 def time_steps(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor
 import fastvae
 
 from ..models import MLPVAE
-from ..training.loop import Objective
+from ..training.loop import Objective, Terms
 
 
 class NaiveTerms(NamedTuple):
@@ -48,11 +49,13 @@ def network(model: MLPVAE, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor
 @dataclass(frozen=True)
 class Way:
     name: str
-    function: Objective
+    function: Callable[[Any, Tensor], Terms]
     compiled: bool
 
     def objective(self) -> Objective:
-        return torch.compile(self.function, dynamic=False) if self.compiled else self.function
+        """Of every step alike: noise obeys `torch.manual_seed`."""
+        function = torch.compile(self.function, dynamic=False) if self.compiled else self.function
+        return lambda model, x, step: function(model, x)
 
 
 NAIVE = Way("naive, eager", naive, compiled=False)
