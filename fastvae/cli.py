@@ -1,8 +1,8 @@
-"""The command line: `fastvae demo`, `bench`, `compare`, `report` and `info`.
+"""The command line: `fastvae demo`, `train`, `sample`, `evaluate`, `bench`, `compare`, `report` and `info`.
 
 Exit status: 0; 1 where the demo's ways disagree, a variant of fastvae's is wrong, or a comparison is past its
-threshold; 2, with one line on stderr, for a wrong argument, a file that is no report, or a path that cannot be written;
-130 for Ctrl-C.
+threshold; 2, with one line on stderr, for a wrong argument, what cannot be read, a training step that is not finite, or
+a path that cannot be written; 130 for Ctrl-C, 143 for SIGTERM in training.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import argparse
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from .measure.reports.document import ReportError
+from .training.errors import TrainingError
+from .training.flags import add_commands, whole
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted", 130)
     except OSError as error:
         return _fail(f"{error.filename or options.command}: {error.strerror or error}", 2)
-    except (ImportError, ReportError) as error:
+    except (ImportError, ReportError, TrainingError) as error:
         return _fail(str(error), 2)
 
 
@@ -45,21 +47,25 @@ def _fail(message: str, status: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="fastvae", description="Fused ELBO operators for PyTorch.")
     commands = parser.add_subparsers(
-        dest="command", required=True, parser_class=_Parser, metavar="demo | bench | compare | report | info"
+        dest="command",
+        required=True,
+        parser_class=_Parser,
+        metavar="COMMAND",
     )
     demo = commands.add_parser("demo", help="train a VAE on handwritten digits, naive and fused, and compare")
     demo.add_argument("--quick", action="store_true", help="fewer epochs and rounds: under a minute")
     demo.add_argument("--out", type=Path, help="where to write (default: out/demo)")
-    demo.add_argument("--epochs", type=_integer(1, 10**6), help="training epochs for each way")
-    demo.add_argument("--threads", type=_integer(1, 1024), help="CPU threads (default: torch's)")
-    demo.add_argument("--seed", type=_integer(0, 2**32 - 1), help="seed of weights, batches and noise (default: 0)")
+    demo.add_argument("--epochs", type=whole(1, 10**6), help="training epochs for each way")
+    demo.add_argument("--threads", type=whole(1, 1024), help="CPU threads (default: torch's)")
+    demo.add_argument("--seed", type=whole(0, 2**32 - 1), help="seed of weights, batches and noise (default: 0)")
     demo.add_argument("--no-compile", dest="compiled", action="store_false", help="leave the compiled ways out")
     demo.set_defaults(run=_demo)
+    add_commands(commands)
     bench = commands.add_parser("bench", help="measure this machine; leaves a report")
     bench.add_argument("--suite", choices=("quick", "full"), default="quick", help="default: quick, some three minutes")
     bench.add_argument("--out", type=Path, default=Path("report.json"), help="the report (default: report.json)")
     bench.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU where one is")
-    bench.add_argument("--threads", type=_integer(1, 1024), default=2, help="CPU threads (default: 2)")
+    bench.add_argument("--threads", type=whole(1, 1024), default=2, help="CPU threads (default: 2)")
     bench.add_argument("-k", dest="select", default="", metavar="EXPR", help='only these: "bernoulli and fp32"')
     bench.set_defaults(run=_bench)
     compare = commands.add_parser("compare", help="two reports: what moved by more than noise")
@@ -76,16 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="versions, devices, and which backend serves which")
     info.set_defaults(run=_info)
     return parser
-
-
-def _integer(least: int, most: int) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{value} is not in {least} to {most}")
-        return value
-
-    return integer
 
 
 def _ratio(text: str) -> float:

@@ -54,7 +54,7 @@ def test_digits_are_split_once_and_scaled():
     assert torch.equal(first.train.images, second.train.images)
     assert (len(first.train.images), len(first.test.images)) == (1437, 360)
     for split in (first.train, first.test):
-        assert split.images.shape[1:] == first.event_shape == (1, 8, 8)
+        assert split.images.shape[1:] == first.image_shape == (1, 8, 8)
         assert (split.images.min(), split.images.max()) == (0, 1)
         assert len(split.labels) == len(split.images)
     with pytest.raises(ValueError, match="num_train is 1797"):
@@ -64,7 +64,7 @@ def test_digits_are_split_once_and_scaled():
 def test_mnist_gzipped_or_not(mnist):
     data = open_dataset(f"mnist:{mnist}")
     rng = np.random.default_rng(0)
-    assert data.event_shape == (1, 4, 6)
+    assert data.image_shape == (1, 4, 6)
     for split, count in ((data.train, 5), (data.test, 3)):
         assert split.images.dtype == torch.uint8
         assert torch.equal(split.images[:, 0], torch.from_numpy(rng.integers(0, 256, (count, 4, 6)).astype(np.uint8)))
@@ -72,14 +72,14 @@ def test_mnist_gzipped_or_not(mnist):
 
 
 @pytest.mark.parametrize(
-    ("shape", "event_shape"), [((20, 4, 6), (1, 4, 6)), ((20, 3, 4, 6), (3, 4, 6)), ((20, 7), (7,))]
+    ("shape", "image_shape"), [((20, 4, 6), (1, 4, 6)), ((20, 3, 4, 6), (3, 4, 6)), ((20, 7), (1, 1, 7))]
 )
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "float64"])
-def test_npy_holds_each_row_once(tmp_path, shape, event_shape, dtype):
+def test_npy_holds_each_row_once(tmp_path, shape, image_shape, dtype):
     values = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
     np.save(tmp_path / "a.npy", values)
     data = open_dataset(f"npy:{tmp_path / 'a.npy'}")
-    assert data.event_shape == event_shape
+    assert data.image_shape == image_shape
     assert (len(data.train.images), len(data.test.images)) == (18, 2)
     rows = torch.cat([everything(split.images) for split in (data.train, data.test)])
     assert rows.dtype == {"uint8": torch.uint8, "bool": torch.bool, "float64": torch.float32}[dtype]
@@ -92,7 +92,7 @@ def test_image_files_are_decoded(tmp_path, monkeypatch, mode, channels, in_memor
     monkeypatch.setattr(image_files, "IN_MEMORY", in_memory)
     arrays = pictures(tmp_path, mode=mode)
     data = open_dataset(f"images:{tmp_path}")
-    assert data.event_shape == (channels, 4, 6)
+    assert data.image_shape == (channels, 4, 6)
     images = torch.cat([everything(split.images) for split in (data.train, data.test)])
     assert images.dtype == torch.uint8
     found = images.permute(0, 2, 3, 1).reshape(12, -1).tolist()
@@ -169,7 +169,7 @@ def test_wrong_npy(tmp_path):
             open_dataset(f"npy:{path}")
     np.save(path, np.zeros((9, 3)))
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match="not a whole .npy file"):
+    with pytest.raises(DataError, match=r"not a whole .npy file"):
         open_dataset(f"npy:{path}")
     with path.open("wb") as file:
         np.savez(file, a=np.zeros((9, 3)))

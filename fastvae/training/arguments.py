@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from ..models import Settings
 from .errors import TrainingError
 
 # What a run may be resumed with anew; all else is the run itself.
@@ -16,18 +17,21 @@ FREE = {"epochs", "skip_bad_batches", "compile"}
 class Arguments:
     """One field for each flag of `fastvae train` that decides what is trained, by the flag's name."""
 
-    data: str = ""
+    data: str
     model: str = "mlp"
-    likelihood: str = "bernoulli"
-    variance: str = "shared"
+    likelihood: str | None = None  # "gaussian" of a linear model, else "bernoulli"
+    variance: str | None = None  # "shared" of a Gaussian, else "fixed", which says nothing
     latents: int = 20
+    hidden: tuple[int, ...] = (400,)
+    width: int = 32
+    depth: int = 1
     samples: int = 1
     objective: str = "elbo"
     estimator: str = "pathwise"
     beta: str = "1"
-    capacity: str = ""
+    capacity: float | None = None
     free_bits: float = 0.0
-    free_bits_over: str = "latent"
+    free_bits_over: str = "element"
     binarize: bool = False
     epochs: int = 100
     batch_size: int = 128
@@ -37,8 +41,21 @@ class Arguments:
     seed: int = 0
     amp: str | None = None
     compile: bool = False
-    fsdp: bool = False
     skip_bad_batches: bool = False
+
+    def settings(self, image_shape: tuple[int, ...]) -> Settings:
+        """Of the model. Raises TrainingError for what the model refuses."""
+        likelihood = self.likelihood or ("gaussian" if self.model == "linear" else "bernoulli")
+        about = {
+            "likelihood": likelihood,
+            "variance": self.variance or ("shared" if likelihood == "gaussian" else "fixed"),
+            "image_shape": image_shape,
+            **{name: getattr(self, name) for name in ("model", "latents", "hidden", "width", "depth")},
+        }
+        try:
+            return Settings.from_dict(about)
+        except (ValueError, TypeError) as error:
+            raise TrainingError(str(error)) from error
 
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,10 +71,14 @@ def given(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def resumed(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Arguments:
     """A run's arguments, with what it may be given anew. Raises TrainingError for another run's."""
-    known = {name: value for name, value in saved.items() if name in NAMES}
-    run = Arguments(**known)
+    run = from_data(saved)
     for name, value in now.items():
         if name not in FREE and value != getattr(run, name):
             flag = "--" + name.replace("_", "-")
             raise TrainingError(f"{flag} {value}: the run to resume has {getattr(run, name)}")
     return replace(run, **{name: value for name, value in now.items() if name in FREE})
+
+
+def from_data(saved: Mapping[str, Any]) -> Arguments:
+    """Of a checkpoint. Raises TypeError for what is none."""
+    return Arguments(**{**saved, "hidden": tuple(saved["hidden"])})

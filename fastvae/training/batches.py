@@ -35,7 +35,7 @@ WHOLE = Part()
 
 
 class Batches:
-    """Training batches [batch_size / world, *event], one epoch after the other, each in a random order of its own.
+    """Training batches [batch_size / world, *image_shape], epoch after epoch, each in a random order of its own.
 
     An incomplete last batch is left out: every step has the same shapes.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import whole_file
+from ..files import naming, whole_file
 
 NAME = "metrics.jsonl"
 
@@ -37,7 +37,7 @@ def keep(path: Path, epoch: int) -> list[dict[str, Any]]:
 
 def append(path: Path, metrics: Mapping[str, Any]) -> None:
     """On the disk when this returns."""
-    with path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(_line(metrics))
         file.flush()
         os.fsync(file.fileno())

@@ -112,11 +112,6 @@ def adam(model: nn.Module, learning_rate: float = 1e-3) -> Optimizer:
     return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
 
 
-def cosine(learning_rate: float, steps: int) -> Callable[[int], float]:
-    """From `learning_rate` to nearly 0 in so many steps (Loshchilov & Hutter 2017, without restarts)."""
-    return lambda step: learning_rate * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
-
-
 def run(
     trainer: Trainer,
     batches: Batches,
@@ -201,7 +196,7 @@ def train(
     seed: int = 0,
     on_epoch: Callable[[History], object] = lambda history: None,
 ) -> History:
-    """Train `model` in place with Adam on `images` [n, *event]; `on_epoch` sees the history after each epoch.
+    """Train `model` in place with Adam on `images` [n, *image_shape]; `on_epoch` sees the history after each epoch.
 
     `seed` decides the order of the images and nothing else; noise is the objective's. What is not finite is
     trained on like all else, and seen in the history.

@@ -15,8 +15,8 @@ from .dataset import Dataset, split
 class MappedArray:
     """Rows of an array on a disk, read as they are wanted."""
 
-    def __init__(self, values: np.ndarray, event_shape: tuple[int, ...]) -> None:
-        self.values, self.event_shape = values, event_shape
+    def __init__(self, values: np.ndarray, image_shape: tuple[int, ...]) -> None:
+        self.values, self.image_shape = values, image_shape
 
     def __len__(self) -> int:
         return len(self.values)
@@ -24,7 +24,7 @@ class MappedArray:
     def __getitem__(self, index: Tensor) -> Tensor:
         rows = self.values[index.numpy()]
         kept = rows if rows.dtype in (np.uint8, np.bool_) else rows.astype(np.float32, copy=False)
-        return torch.from_numpy(kept).reshape(-1, *self.event_shape)
+        return torch.from_numpy(kept).reshape(-1, *self.image_shape)
 
 
 def array(path: Path) -> Dataset:
@@ -40,5 +40,5 @@ def array(path: Path) -> Dataset:
     if values.ndim not in (2, 3, 4) or len(values) < 2 or 0 in values.shape:
         wanted = "[n, height, width], [n, channels, height, width] or [n, size], with two rows or more"
         raise DataError(f"{path}: shape {list(values.shape)}; wanted {wanted}")
-    event_shape = (1, *values.shape[1:]) if values.ndim == 3 else values.shape[1:]
-    return split(MappedArray(values, event_shape), None, event_shape)
+    image_shape = (1,) * (4 - values.ndim) + values.shape[1:]
+    return split(MappedArray(values, image_shape), None, image_shape)

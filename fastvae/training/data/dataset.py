@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class Images(Protocol):
-    """Images or rows by number: a tensor [n, *event], or what reads such from a disk."""
+    """Images by number: a tensor [n, *image_shape], or what reads such from a disk."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: Tensor) -> Tensor:
-        """[k, *event] of int64 `index` [k]: uint8 0..255, bool, or float32."""
+        """[k, *image_shape] of int64 `index` [k]: uint8 0..255, bool, or float32."""
         ...
 
 
@@ -29,11 +29,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`event_shape` is (channels, height, width), or (size,) of what is no image."""
+    """`image_shape` is (channels, height, width); rows of numbers are images of one line, (1, 1, size)."""
 
     train: Split
     test: Split
-    event_shape: tuple[int, ...]
+    image_shape: tuple[int, ...]
 
 
 def everything(images: Images) -> Tensor:
@@ -59,9 +59,9 @@ def shuffled(count: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(0).permutation(count))
 
 
-def split(images: Images, labels: Tensor | None, event_shape: tuple[int, ...]) -> Dataset:
+def split(images: Images, labels: Tensor | None, image_shape: tuple[int, ...]) -> Dataset:
     """A tenth to test, at least one image, and the others to train."""
     order = shuffled(len(images))
     parts = order.tensor_split([len(order) - max(len(order) // 10, 1)])
     train, test = (Split(Chosen(images, part), None if labels is None else labels[part]) for part in parts)
-    return Dataset(train, test, event_shape)
+    return Dataset(train, test, image_shape)

@@ -27,15 +27,15 @@ class ImageFiles:
     Pillow decodes outside Python's lock, so threads serve.
     """
 
-    def __init__(self, paths: Sequence[Path], event_shape: tuple[int, ...]) -> None:
-        self.paths, self.event_shape = paths, event_shape
+    def __init__(self, paths: Sequence[Path], image_shape: tuple[int, ...]) -> None:
+        self.paths, self.image_shape = paths, image_shape
         self.threads = ThreadPoolExecutor(min(len(paths), 2 * (os.cpu_count() or 1)), "decode")
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        decoded = self.threads.map(lambda i: decode(self.paths[i], self.event_shape), index.tolist())
+        decoded = self.threads.map(lambda i: decode(self.paths[i], self.image_shape), index.tolist())
         return torch.from_numpy(np.stack(list(decoded)))
 
 
@@ -51,25 +51,25 @@ def image_folder(folder: Path) -> Dataset:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if len(paths) < 2:
         raise DataError(f"{folder}: {len(paths)} images; wanted two or more of {', '.join(SUFFIXES)}")
-    event_shape = _shape(paths[0])
-    files = ImageFiles(paths, event_shape)
-    _every(files.threads, lambda path: _check(path, paths[0], event_shape), paths)
+    image_shape = _shape(paths[0])
+    files = ImageFiles(paths, image_shape)
+    _every(files.threads, lambda path: _check(path, paths[0], image_shape), paths)
     images: Images = files
-    if len(paths) * int(np.prod(event_shape)) <= IN_MEMORY:
+    if len(paths) * int(np.prod(image_shape)) <= IN_MEMORY:
         images = everything(files)
-    return split(images, _labels(folder, paths), event_shape)
+    return split(images, _labels(folder, paths), image_shape)
 
 
-def decode(path: Path, event_shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 of `event_shape`, (channels, height, width)."""
+def decode(path: Path, image_shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 of `image_shape`, (channels, height, width)."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L" if event_shape[0] == 1 else "RGB"))
+            pixels = np.asarray(image.convert("L" if image_shape[0] == 1 else "RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _undecodable(path, error) from error
-    return pixels.reshape(*event_shape[1:], event_shape[0]).transpose(2, 0, 1)
+    return pixels.reshape(*image_shape[1:], image_shape[0]).transpose(2, 0, 1)
 
 
 def _shape(path: Path) -> tuple[int, ...]:

@@ -1,0 +1,50 @@
+"""The directory of a run: one process at a time, one run for good."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..files import remove_unfinished, writable_directory
+from . import checkpoint, history
+from .errors import TrainingError
+
+
+@contextlib.contextmanager
+def claimed(out: Path, pictures: Sequence[str], resume: bool) -> Iterator[None]:
+    """`out` is made where it is missing, and is this process's.
+
+    Raises TrainingError where it holds a run and is not to `resume` it, or another process trains in it; OSError where
+    it, or a file to come, cannot be written.
+    """
+    held = [name for name in (checkpoint.NAME, history.NAME) if (out / name).exists()]
+    if held and not resume:
+        raise TrainingError(f"{out}: holds a run, {held[0]}: --resume goes on with it, another --out begins anew")
+    writable_directory(out, (checkpoint.NAME, history.NAME, *pictures))
+    with _locked(out):
+        remove_unfinished(out / checkpoint.NAME)
+        remove_unfinished(out / history.NAME)
+        yield
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """The lock goes with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # no POSIX
+        yield
+        return
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(f"{out}: another process trains here") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)
