@@ -13,7 +13,7 @@ from fastvae.models import Settings, build
 from fastvae.training import checkpoint, history
 from fastvae.training.average import Average
 from fastvae.training.checkpoint import Checkpoint
-from fastvae.training.directory import claimed
+from fastvae.training.directory import check_unused, claimed
 from fastvae.training.errors import CheckpointError, TrainingError
 from fastvae.training.loop import adam
 
@@ -148,14 +148,15 @@ def test_metrics_are_kept_to_an_epoch_and_a_torn_line_is_none(tmp_path):
 
 
 def test_a_directory_has_one_run_and_one_process(path):
-    with claimed(path.parent, (), resume=False):
-        with pytest.raises(TrainingError, match="another process trains here"), claimed(path.parent, (), resume=True):
+    check_unused(path.parent)
+    with claimed(path.parent, ()):
+        with pytest.raises(TrainingError, match="another process trains here"), claimed(path.parent, ()):
             pass
         path.write_bytes(b"a run's")
-    with pytest.raises(TrainingError, match="holds a run"), claimed(path.parent, (), resume=False):
-        pass
+    with pytest.raises(TrainingError, match="holds a run"):
+        check_unused(path.parent)
     path.with_name(".checkpoint-123.safetensors").write_bytes(b"a killed process's")
-    with claimed(path.parent, (), resume=True):
+    with claimed(path.parent, ()):
         assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == b"a run's"
 

@@ -12,16 +12,19 @@ from . import checkpoint, history
 from .errors import TrainingError
 
 
+def check_unused(out: Path) -> None:
+    """Raises TrainingError where `out` holds a run."""
+    held = [name for name in (checkpoint.NAME, history.NAME) if (out / name).exists()]
+    if held:
+        raise TrainingError(f"{out}: holds a run, {held[0]}: --resume goes on with it, another --out begins anew")
+
+
 @contextlib.contextmanager
-def claimed(out: Path, pictures: Sequence[str], resume: bool) -> Iterator[None]:
+def claimed(out: Path, pictures: Sequence[str]) -> Iterator[None]:
     """`out` is made where it is missing, and is this process's.
 
-    Raises TrainingError where it holds a run and is not to `resume` it, or another process trains in it; OSError where
-    it, or a file to come, cannot be written.
+    Raises TrainingError where another process trains in it; OSError where it, or a file to come, cannot be written.
     """
-    held = [name for name in (checkpoint.NAME, history.NAME) if (out / name).exists()]
-    if held and not resume:
-        raise TrainingError(f"{out}: holds a run, {held[0]}: --resume goes on with it, another --out begins anew")
     writable_directory(out, (checkpoint.NAME, history.NAME, *pictures))
     with _locked(out):
         remove_unfinished(out / checkpoint.NAME)

@@ -128,7 +128,7 @@ def run(
     Raises:
         BadBatchError: a step was not finite, unless `skip_bad`; the weights are those of the steps before it, and of
             later ones where several were read together.
-        Stopped: a signal came.
+        Stopped: a signal came, and there are steps left.
     """
     trainer.model.train()
     every = 1 if trainer.world.device.type == "cpu" else 10
@@ -144,20 +144,18 @@ def run(
             if step.bad and not skip_bad:
                 raise BadBatchError(_what_was_bad(step, batches))
             yield step
-        stop = _agreed(interrupted, trainer.world)
-        if stop is not None:
-            raise Stopped(stop, number + 1)
+        if interrupted is not None and number + 1 < last:
+            stop(interrupted, trainer.world, number + 1)
 
 
-def _agreed(interrupted: Interruption | None, world: World) -> int | None:
-    """The signal that any of the processes has got: all of them stop after the same step."""
-    if interrupted is None:
-        return None
+def stop(interrupted: Interruption, world: World, step: int) -> None:
+    """Raise Stopped where any of the processes has got a signal: all of them stop after the same step."""
     got = interrupted.signal or 0
-    if world.part.world == 1:
-        return interrupted.signal
-    any_got = int(world.sum(torch.tensor(float(got), device=world.device)).item())
-    return (got or signal.SIGTERM) if any_got else None
+    if world.part.world > 1:
+        any_got = world.sum(torch.tensor(float(got), device=world.device)).item()
+        got = got or (signal.SIGTERM if any_got else 0)
+    if got:
+        raise Stopped(got, step)
 
 
 def _what_was_bad(step: Step, batches: Batches) -> str:

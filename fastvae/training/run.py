@@ -18,7 +18,7 @@ from .arguments import Arguments, resumed
 from .batches import resident
 from .checkpoint import Checkpoint
 from .data import Dataset, open_dataset
-from .directory import claimed
+from .directory import check_unused, claimed
 from .errors import TrainingError
 from .evaluation import bound
 from .interrupt import Interruption, Stopped, interruption
@@ -33,9 +33,11 @@ def train(out: Path, now: Mapping[str, Any], *, resume: bool, device: str) -> in
     Raises TrainingError or OSError, with the files in `out` as the last checkpoint has them.
     """
     with interruption() as interrupted, world(device) as here:
-        claim = claimed(out, PICTURES, resume) if here.first else contextlib.nullcontext()
-        with claim:
-            run = Run(out, now, resume, here)
+        if not resume:
+            check_unused(out)
+        run = Run(out, now, resume, here)
+        with claimed(out, PICTURES) if here.first else contextlib.nullcontext():
+            run.begin()
             try:
                 run.train(interrupted)
             except Stopped as stopped:
@@ -59,9 +61,12 @@ class Run:
         self.step = self.skipped = 0
         if found is not None:
             self._load(found)
-        if here.first:
-            history.keep(out / history.NAME, self.step // self.batches.steps)
-        if found is None:
+
+    def begin(self) -> None:
+        """Of the files there is what the checkpoint knows of; from the first step on there is one."""
+        if self.here.first:
+            history.keep(self.out / history.NAME, self.step // self.batches.steps)
+        if self.step == 0:
             self.save(0)
 
     def train(self, interrupted: Interruption) -> None:
@@ -76,6 +81,7 @@ class Run:
         try:
             for epoch in range(self.step // steps, arguments.epochs):
                 self._epoch(epoch, show, interrupted)
+                loop.stop(interrupted, self.here, self.step)
         finally:
             show.close()
         if self.here.first:
@@ -175,6 +181,6 @@ def _settings(arguments: Arguments, data: Dataset, found: Checkpoint | None) -> 
     settings = arguments.settings(data.image_shape)
     if found is not None and settings != Settings.from_dict(found.model):
         raise TrainingError(
-            f"{arguments.data}: images of {list(data.image_shape)}, the run has {found.model['image_shape']}"
+            f"{arguments.data}: images of {list(data.image_shape)}, the run to resume has {found.model['image_shape']}"
         )
     return settings

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from ..models import Settings, build
+from ..models import VAE, Settings, build
 from .arguments import Arguments
 from .average import Average
 from .batches import Batches, resident
 from .data import Dataset
 from .errors import TrainingError
-from .loop import Trainer, adam
+from .loop import Objective, Trainer, adam
 from .objective import fused
 from .parallel import World
 from .schedules import cosine
@@ -40,13 +41,18 @@ def trainer(arguments: Arguments, settings: Settings, steps: int, world: World) 
     """Of a model with fresh weights; `steps` are an epoch's."""
     _check_parallel(arguments, world)
     torch.manual_seed(named_seed(arguments.seed, "weights"))
-    model = build(settings).to(world.device)
+    objective = fused(arguments, settings.latents, world)
+    try:
+        model = build(settings).to(world.device)
+        _try(objective, model, torch.zeros(1, *settings.image_shape, device=world.device))
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
     average = Average(model, arguments.ema) if arguments.ema else None
     if arguments.compile:
         model.compile(dynamic=False)
     return Trainer(
         model,
-        fused(arguments, settings.latents, world),
+        objective,
         adam(model, arguments.lr),
         world=world,
         schedule=cosine(arguments.lr, steps * arguments.epochs),
@@ -54,6 +60,13 @@ def trainer(arguments: Arguments, settings: Settings, steps: int, world: World) 
         clip=arguments.clip,
         autocast=PRECISIONS[arguments.amp],
     )
+
+
+@torch.no_grad()
+def _try(objective: Objective, model: VAE, x: Tensor) -> None:
+    """What the objective refuses is known before the first step, whose noise and statistics stay as they are."""
+    objective(model.eval(), x, 0)
+    model.train()
 
 
 def _check_parallel(arguments: Arguments, world: World) -> None:
