@@ -15,7 +15,7 @@ from fastvae.demo.ways import WAYS, fused
 from fastvae.files import whole_file
 from fastvae.models import MLPVAE
 
-FILES = {"table.md", "results.json", "samples.png", "reconstructions.png", "training.png"}
+FILES = {"table.md", "results.json", *run.PICTURES}
 
 
 def settings(out, **other):

@@ -9,21 +9,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from .. import models
 from ..files import whole_file, writable_directory
 from ..measure.machine import describe
-from ..models import MLPVAE
+from ..models import MLPVAE, build
+from ..training import pictures, plots, show
 from ..training.data import everything, handwritten_digits
 from ..training.loop import History, Objective, train
-from . import figures, report
+from . import report
 from .evaluate import Agreement, Estimate, agreement, evaluate
 from .settings import Settings
 from .steps import NETWORK, StepTime, network_step, time_steps, training_step
 from .ways import NAIVE, WAYS, Way, compile_problem
 
-FILES = ("samples.png", "reconstructions.png", "training.png", "table.md", "results.json")
+PICTURES = ("samples.png", "reconstructions.png", "training.png", "latents.png", "plane.png")
+FILES = (*PICTURES, "table.md", "results.json")
 
 
 @dataclass
@@ -56,7 +59,7 @@ def run(settings: Settings) -> int:
         runner.history = _train(runner.way.name, runner.model, runner.objective, data, settings)
     tests = {r.way.name: _evaluate(r.model, data, settings) for r in runners}
     agreed = agreement({name: test.elbo for name, test in tests.items()}, _noise_runs(initial, data, settings))
-    written = _write_figures(runners, data, settings)
+    written = _write_figures(runners, data, settings) + _two_latents(data, settings)
     times = _time(runners, data, settings)
     results = [report.Result(name, times[name], test, settings.batch_size) for name, test in tests.items()]
     written += _write_report(results, agreed, settings)
@@ -70,13 +73,15 @@ class Digits:
 
     train: Tensor
     test: Tensor
-    image_shape: tuple[int, int]
+    test_labels: Tensor
+    image_shape: tuple[int, int, int]
 
 
 def _digits() -> Digits:
     data = handwritten_digits(num_train=1536)
     train, test = (everything(split.images).flatten(1) for split in (data.train, data.test))
-    return Digits(train, test, (8, 8))
+    assert data.test.labels is not None
+    return Digits(train, test, data.test.labels, (1, 8, 8))
 
 
 def _ways(settings: Settings) -> list[Way]:
@@ -93,7 +98,9 @@ def _compile(runners: Sequence[Runner], data: Digits, settings: Settings) -> Non
         runner.objective(runner.model, batch, 0).loss.backward()
 
 
-def _train(name: str, model: MLPVAE, objective: Objective, data: Digits, settings: Settings, run: int = 0) -> History:
+def _train(
+    name: str, model: nn.Module, objective: Objective, data: Digits, settings: Settings, run: int = 0
+) -> History:
     """Same batches for every way and run; `run` decides the noise."""
     torch.manual_seed(settings.seed + 1 + run)
     with _bar(f"training, {name}", settings.epochs, "epoch") as bar:
@@ -180,20 +187,28 @@ def _write_text(settings: Settings, name: str, text: str) -> str:
 
 @torch.no_grad()
 def _write_figures(runners: Sequence[Runner], data: Digits, settings: Settings) -> list[str]:
-    last = runners[-1]
-    shape, originals = (-1, *data.image_shape), data.test[:24]
-    generator = torch.Generator().manual_seed(settings.seed)
-    z = torch.randn(72, settings.latent, generator=generator)
-    paths = [settings.out / f"{name}.png" for name in ("samples", "reconstructions", "training")]
-    caption = f"{last.way.name}, {settings.epochs} epochs"
-    figures.samples(paths[0], _images(last.model, z, shape), f"Decoded from z ~ N(0, I) ({caption})")
-    decoded = _images(last.model, last.model.encode(originals)[0], shape)
-    title = f"Test images and their reconstructions from the posterior mean ({caption})"
-    figures.reconstructions(paths[1], originals.reshape(shape), decoded, title)
-    histories = {runner.way.name: runner.history for runner in runners}
-    figures.training(paths[2], histories, "Training on handwritten digits: same initial weights, same batches")
+    """What the last way's model draws, and the curves of all."""
+    last, originals = runners[-1].model, data.test[:24]
+    z = torch.randn(72, settings.latent, generator=torch.Generator().manual_seed(settings.seed))
+    drawn, decoded = (_images(last, z, data) for z in (z, last.encode(originals)[0]))
+    paths = [settings.out / name for name in PICTURES[:3]]
+    pictures.save_grid(paths[0], drawn, show.COLUMNS)
+    pictures.save_grid(paths[1], pictures.pairs(originals, decoded, show.COLUMNS), show.COLUMNS)
+    curves = {runner.way.name: asdict(runner.history) for runner in runners}
+    plots.curves(paths[2], curves, "Training on handwritten digits: same initial weights, same batches")
     return [str(path) for path in paths]
 
 
-def _images(model: MLPVAE, z: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.sigmoid(model.decode(z)).reshape(shape)
+def _images(model: MLPVAE, z: Tensor, data: Digits) -> Tensor:
+    return torch.sigmoid(model.decode(z)).reshape(-1, *data.image_shape)
+
+
+def _two_latents(data: Digits, settings: Settings) -> list[str]:
+    """A model whose latents can be drawn: the encoded test set by class, and what their plane decodes to."""
+    torch.manual_seed(settings.seed)
+    model = build(models.Settings(image_shape=data.image_shape, latents=2, hidden=(settings.hidden,)))
+    _train("two latents", model, lambda model, x, step: model(x), data, settings)
+    paths = [settings.out / name for name in PICTURES[3:]]
+    show.latents(paths[0], model, data.test, data.test_labels)
+    show.plane(paths[1], model)
+    return [str(path) for path in paths]

@@ -15,6 +15,7 @@ from .evaluation import test_batches
 from .seeds import generator
 
 COLUMNS, PLANE = 12, 20
+CPU = torch.device("cpu")
 ALWAYS = ("curves.png",)
 OF_IMAGES = ("samples.png", "reconstructions.png", "interpolations.png")
 OF_TWO_LATENTS = ("latents.png", "plane.png")
@@ -34,9 +35,8 @@ def write_pictures(
     _of_images(out, model, data.test.images, seed, device)
     written += OF_IMAGES
     if model.latents == 2:
-        means = encoded(model, data.test.images, device)
-        plots.latents(out / "latents.png", means, data.test.labels, "Posterior means of the test images")
-        pictures.save_grid(out / "plane.png", _shown(plane(model, device)), PLANE)
+        latents(out / "latents.png", model, data.test.images, data.test.labels, device)
+        plane(out / "plane.png", model, device)
         written += OF_TWO_LATENTS
     return [out / name for name in written]
 
@@ -53,19 +53,23 @@ def _of_images(out: Path, model: Any, images: Images, seed: int, device: torch.d
     pictures.save_grid(out / "interpolations.png", _shown(between), COLUMNS)
 
 
-def encoded(model: Any, images: Images, device: torch.device) -> Tensor:
-    """Posterior means [n, L], on the CPU."""
-    return torch.cat([model.encode(x)[0].cpu() for _, x in test_batches(images, 0, False, device)])
+@torch.no_grad()
+def latents(path: Path, model: Any, images: Images, labels: Tensor | None, device: torch.device = CPU) -> None:
+    """Posterior means of images, by class where that is known: of a model with two latents."""
+    means = torch.cat([model.encode(x)[0].cpu() for _, x in test_batches(images, 0, False, device)])
+    plots.latents(path, means, labels, "Posterior means of the test images")
 
 
-def plane(model: Any, device: torch.device) -> Tensor:
-    """The decoded plane of two latents, [PLANE^2, *image_shape]: z at quantiles of N(0, I), its second upwards.
+@torch.no_grad()
+def plane(path: Path, model: Any, device: torch.device = CPU) -> None:
+    """The decoded plane of two latents: z at quantiles of N(0, I), the first to the right, the second upwards.
 
     Kingma & Welling 2014, "Auto-encoding variational Bayes", figure 4.
     """
     quantiles = torch.special.ndtri(torch.linspace(0.02, 0.98, PLANE))
     second, first = torch.meshgrid(quantiles.flip(0), quantiles, indexing="ij")
-    return model.pixels(torch.stack([first, second], -1).flatten(0, 1).to(device))
+    z = torch.stack([first, second], -1).flatten(0, 1)
+    pictures.save_grid(path, _shown(model.pixels(z.to(device))), PLANE)
 
 
 def lines(begin: Tensor, end: Tensor, count: int) -> Tensor:
