@@ -255,6 +255,13 @@ def test_a_wrong_argument_costs_nothing(run, images, tmp_path, flags, message):
     assert not out.exists()
 
 
+def test_values_outside_a_likelihood_are_found(run, tmp_path):
+    np.save(tmp_path / "grey.npy", np.full((40, 4, 6), 200.0))
+    flags = ("train", "--data", f"npy:{tmp_path / 'grey.npy'}", *TINY, "--out", tmp_path / "run")
+    assert "values from 200 to 200; a bernoulli likelihood takes" in one_line(run, *flags)
+    assert run(*flags, "--likelihood", "gaussian")[0] == 0
+
+
 def test_data_is_wanted(run, tmp_path):
     assert "--data is wanted" in one_line(run, "train", "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -61,8 +61,8 @@ class Step:
 class Trainer:
     """A model on its way: what changes it, and what of it is averaged.
 
-    Where it is `guarded`, a step whose terms or gradient are not finite changes no weight, on every process alike, and
-    asks no GPU: that is found out when the loop reads what steps said.
+    Where it is `guarded`, with a fused optimiser, a step whose terms or gradient are not finite changes no weight, on
+    every process alike, and asks no GPU: that is found out when the loop reads what steps said.
     """
 
     model: nn.Module

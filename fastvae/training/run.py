@@ -56,6 +56,7 @@ class Run:
         self.arguments = _arguments(now, found)
         self.data = open_dataset(self.arguments.data)
         self.settings = _settings(self.arguments, self.data, found)
+        setup.check_values(self.data, self.arguments.data, self.settings.likelihood)
         self.batches = setup.batches(self.arguments, self.data, here)
         self.trainer = setup.trainer(self.arguments, self.settings, self.batches.steps, here)
         self.step = self.skipped = 0

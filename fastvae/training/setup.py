@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..models import VAE, Settings, build
+from ..ops import OPERATORS, Likelihood
 from .arguments import Arguments
 from .average import Average
 from .batches import Batches, resident
@@ -17,6 +18,7 @@ from .parallel import World
 from .schedules import cosine
 from .seeds import named_seed
 
+LOOKED_AT = 1024
 PRECISIONS = {None: None, "bf16": torch.bfloat16}
 # What is a function of the whole batch, which no process has.
 OF_THE_BATCH = {"variance": ("optimal",), "free_bits_over": ("latent", "batch")}
@@ -35,6 +37,18 @@ def batches(arguments: Arguments, data: Dataset, world: World) -> Batches:
         )
     except ValueError as error:
         raise TrainingError(str(error)) from error
+
+
+def check_values(data: Dataset, name: str, likelihood: str) -> None:
+    """Raises TrainingError where floating images are outside what the likelihood is of; some of them are looked at."""
+    some = data.train.images[torch.arange(min(len(data.train.images), LOOKED_AT))]
+    operator = OPERATORS[f"{likelihood}_log_prob"]
+    if not some.is_floating_point() or not isinstance(operator, Likelihood):
+        return
+    values = some[some.isfinite()]  # a NaN is the loop's to find, and may be skipped
+    if not operator.support.check(values).all():
+        found = f"values from {values.min():g} to {values.max():g}"
+        raise TrainingError(f"{name}: {found}; a {likelihood} likelihood takes {operator.support}, or uint8")
 
 
 def trainer(arguments: Arguments, settings: Settings, steps: int, world: World) -> Trainer:
