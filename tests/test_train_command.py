@@ -6,20 +6,31 @@ import json
 import os
 import resource
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import fastvae
 from fastvae import cli
-from fastvae.training import checkpoint, show
-from fastvae.training.batches import Batches
+from fastvae.training import checkpoint, plots, setup, show
+from fastvae.training.arguments import Arguments
+from fastvae.training.batches import Batches, Part
 from fastvae.training.data import open_dataset
+from fastvae.training.errors import TrainingError
+from fastvae.training.objective import part_of_noise
+from fastvae.training.parallel import ALONE
 from fastvae.training.progress import Progress
 
 TINY = ("--hidden", "16", "--latents", "3", "--epochs", "3", "--batch-size", "8", "--device", "cpu")
 STEPS = 4  # of an epoch of `images`
+
+
+@pytest.fixture(autouse=True)
+def _small_plots(monkeypatch):
+    monkeypatch.setattr(plots, "DPI", 20)
 
 
 @pytest.fixture
@@ -85,7 +96,7 @@ OTHERS = {
     "iwae": ("--objective", "iwae", "--samples", "4", "--estimator", "dreg", "--beta", "linear:5"),
     "stl": ("--estimator", "stl", "--samples", "2", "--beta", "cyclical:8", "--clip", "1"),
     "free bits": ("--free-bits", "0.1", "--free-bits-over", "latent", "--ema", "0"),
-    "gaussian": ("--likelihood", "gaussian", "--capacity", "2", "--amp", "bf16"),
+    "gaussian": ("--likelihood", "gaussian", "--capacity", "2", "--capacity-over", "sample", "--amp", "bf16"),
     "optimal": ("--likelihood", "gaussian", "--variance", "optimal"),
     "linear": ("--model", "linear", "--variance", "per-pixel"),
     "conv": ("--model", "conv", "--width", "8", "--binarize"),
@@ -328,3 +339,28 @@ def test_a_gpu_that_is_not_there(run, images, tmp_path):
         pytest.skip("there is one")
     flags = ("--data", images, *TINY, "--device", "cuda", "--out", tmp_path / "run")
     assert "--device cuda: torch finds no GPU" in one_line(run, "train", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"variance": "optimal"}, "--variance optimal"),
+        ({"free_bits_over": "latent"}, "--free-bits-over latent"),
+        ({"capacity": 1.0}, "--capacity-over batch"),
+    ],
+)
+def test_what_is_of_the_whole_batch_wants_one_process(flags, message):
+    arguments = Arguments("digits", **flags)
+    setup.check_parallel(arguments, ALONE)
+    with pytest.raises(TrainingError, match=f"{message} is of the whole batch"):
+        setup.check_parallel(arguments, replace(ALONE, part=Part(0, 2)))
+    setup.check_parallel(Arguments("digits", capacity=1.0, capacity_over="sample"), replace(ALONE, part=Part(1, 2)))
+
+
+@pytest.mark.parametrize("samples", [None, 3])
+def test_processes_have_the_noise_of_one(samples):
+    """As `fastvae.rsample` numbers it."""
+    seed, zero = torch.tensor(5), torch.zeros(6, 4)
+    whole = fastvae.rsample(zero, zero, num_samples=samples, seed=seed)
+    parts = [part_of_noise(seed, samples, 2, 4, Part(rank, 3)) for rank in range(3)]
+    assert torch.equal(torch.cat(parts, -2), whole)

@@ -30,6 +30,7 @@ class Arguments:
     estimator: str = "pathwise"
     beta: str = "1"
     capacity: float | None = None
+    capacity_over: str = "batch"
     free_bits: float = 0.0
     free_bits_over: str = "element"
     binarize: bool = False

@@ -56,13 +56,14 @@ def _model_flags(group: Any) -> None:
 
 def _objective_flags(group: Any) -> None:
     from ..functional._arguments import FreeBitsOver
-    from ..models.objective import Estimator, Objective
+    from ..models.objective import CapacityOver, Estimator, Objective
 
     group.add_argument("--objective", choices=get_args(Objective), help="default: elbo")
     group.add_argument("--samples", type=whole(1, 10**5), help="K (default: 1)")
     group.add_argument("--estimator", choices=get_args(Estimator), help="default: pathwise")
     group.add_argument("--beta", help="weight of the KL: B, linear:STEPS or cyclical:STEPS (default: 1)")
     group.add_argument("--capacity", type=real(0), help="nats that the KL is held at")
+    group.add_argument("--capacity-over", choices=get_args(CapacityOver), help="default: batch")
     group.add_argument("--free-bits", type=real(0), help="nats below which KL is free (default: 0)")
     group.add_argument("--free-bits-over", choices=get_args(FreeBitsOver), help="default: element")
 

@@ -25,6 +25,7 @@ def fused(arguments: Arguments, latents: int, world: World) -> Objective:
         "free_bits": arguments.free_bits,
         "free_bits_over": arguments.free_bits_over,
         "capacity": arguments.capacity,
+        "capacity_over": arguments.capacity_over,
     }
     weight = beta(arguments.beta)
 

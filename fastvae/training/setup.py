@@ -53,7 +53,7 @@ def check_values(data: Dataset, name: str, likelihood: str) -> None:
 
 def trainer(arguments: Arguments, settings: Settings, steps: int, world: World) -> Trainer:
     """Of a model with fresh weights; `steps` are an epoch's."""
-    _check_parallel(arguments, world)
+    check_parallel(arguments, world)
     torch.manual_seed(named_seed(arguments.seed, "weights"))
     objective = fused(arguments, settings.latents, world)
     try:
@@ -83,12 +83,13 @@ def _try(objective: Objective, model: VAE, x: Tensor) -> None:
     model.train()
 
 
-def _check_parallel(arguments: Arguments, world: World) -> None:
+def check_parallel(arguments: Arguments, world: World) -> None:
+    """Raises TrainingError for what several processes would train otherwise than one."""
     if world.part.world == 1:
         return
     given = {name: getattr(arguments, name) for name in OF_THE_BATCH}
     wrong = [f"--{name} {value}" for name, value in given.items() if value in OF_THE_BATCH[name]]
-    if arguments.capacity is not None:
-        wrong.append("--capacity")
+    if arguments.capacity is not None and arguments.capacity_over == "batch":
+        wrong.append("--capacity-over batch")
     if wrong:
         raise TrainingError(f"{wrong[0].replace('_', '-')} is of the whole batch: one process has to train it")
