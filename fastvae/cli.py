@@ -94,7 +94,7 @@ def _ratio(text: str) -> float:
 def _demo(options: argparse.Namespace) -> int:
     from .extras import require
 
-    require("sklearn", "matplotlib", "tqdm", extra="train")
+    require("sklearn", "matplotlib", "tqdm", "PIL", extra="train")
     from .demo.run import run
     from .demo.settings import FULL, QUICK
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fastvae.backends import native
+from fastvae.training.data import open_dataset
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CMAKE = shutil.which("cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
@@ -40,3 +41,12 @@ def test_an_exported_encoder_runs_without_python(tmp_path):
     run(CMAKE, "--build", tmp_path / "build")
     said = run(tmp_path / "build" / "main", tmp_path, native.library("cpu"), PATH="", PYTHONHOME="/nonexistent")
     assert "z and KL of 16 samples" in said
+
+
+def test_shapes_are_drawn_and_read(tmp_path):
+    run(sys.executable, EXAMPLES / "shapes" / "draw.py", tmp_path, "--count", 12)
+    data = open_dataset(f"images:{tmp_path}")
+    assert data.image_shape == (3, 64, 64)
+    labels = torch.cat([data.train.labels, data.test.labels])
+    assert labels.bincount().tolist() == [4, 4, 4]
+    assert (data.train.images[torch.arange(5)].flatten(1).float().std(1) > 5).all()

@@ -298,6 +298,31 @@ def test_a_checkpoint_that_is_none_is_left_alone(run, trained, tmp_path):
     assert not (tmp_path / "a.png").exists()
 
 
+SPOILED = {
+    "unknown argument": lambda found: replace(found, arguments={**found.arguments, "paint": 1}),
+    "no arguments": lambda found: replace(found, arguments={}),
+    "unknown setting": lambda found: replace(found, model={**found.model, "paint": 1}),
+    "no random state": lambda found: without(found, "rng.cpu"),
+    "no optimiser": lambda found: without(found, "optimizer.3.exp_avg"),
+    "no weights": lambda found: without(found, "average.encoder.1.weight"),
+}
+
+
+def without(found, name):
+    return replace(found, tensors={key: t for key, t in found.tensors.items() if key != name})
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_checkpoint_of_another_make_is_one_line(run, trained, name):
+    path = trained / checkpoint.NAME
+    checkpoint.save(path, SPOILED[name](checkpoint.load(path)))
+    before = path.read_bytes()
+    assert str(path) in one_line(run, "train", "--resume", "--epochs", 9, "--out", trained)
+    if name in ("unknown argument", "no arguments", "unknown setting", "no weights"):
+        assert str(path) in one_line(run, "evaluate", trained)
+    assert path.read_bytes() == before
+
+
 def test_data_that_changed_is_found(run, trained, tmp_path):
     np.save(tmp_path / "images.npy", np.zeros((40, 5, 6), np.float32))
     assert "images of [1, 5, 6], the run to resume has [1, 4, 6]" in one_line(

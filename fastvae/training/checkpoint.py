@@ -23,6 +23,7 @@ from .errors import CheckpointError
 
 NAME = "checkpoint.safetensors"
 KEY, FORMAT = "fastvae", 1
+ADAM = {"step", "exp_avg", "exp_avg_sq"}  # what it keeps of each parameter
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def load(path: Path) -> Checkpoint:
     """Raises CheckpointError for a file that is torn, foreign, or of a later format; OSError where it is unreadable."""
     from safetensors import safe_open
 
-    with _reading(path), safe_open(path, "pt") as file:
+    with path.open("rb"):  # an OSError that names the file
+        pass
+    with understood(path), safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(KEY)
         if text is None:
             raise CheckpointError(f"{path}: no checkpoint of fastvae's")
@@ -76,11 +79,10 @@ def load(path: Path) -> Checkpoint:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def understood(path: Path) -> Iterator[None]:
+    """What the block finds wrong with the checkpoint's contents is a CheckpointError that names it."""
     from safetensors import SafetensorError
 
-    with path.open("rb"):  # an OSError that names the file
-        pass
     try:
         yield
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -114,6 +116,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     if state and sorted(state) != list(range(len(parameters))):
         raise CheckpointError(f"{path}: the optimiser's state is of {len(state)} parameters, not {len(parameters)}")
     for i, values in state.items():
+        if values.keys() != ADAM:
+            raise CheckpointError(f"{path}: of parameter {i} the optimiser's state is {', '.join(sorted(values))}")
         for name, tensor in values.items():
             if tensor.dim() and tensor.shape != parameters[i].shape:
                 raise CheckpointError(f"{path}: optimizer.{i}.{name} is {list(tensor.shape)}, of another model")

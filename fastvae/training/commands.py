@@ -20,7 +20,7 @@ from ..ops import OPERATORS, Likelihood
 from . import checkpoint as checkpoints
 from .arguments import Arguments, from_data
 from .data import Images, open_dataset
-from .errors import CheckpointError, TrainingError
+from .errors import TrainingError
 from .evaluation import BATCH, bound, test_batches
 from .parallel import World
 from .pictures import save_grid
@@ -34,11 +34,9 @@ def trained(path: Path, device: torch.device) -> tuple[Any, Arguments]:
     """The model of a checkpoint, with its averaged weights where there are any, and the run's arguments."""
     path = checkpoints.locate(path)
     found = checkpoints.load(path)
-    try:
+    with checkpoints.understood(path):
         arguments, model = from_data(found.arguments), build(Settings.from_dict(found.model))
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: no model of this version: {error}") from error
-    checkpoints.load_weights(model, found.part("average") or found.part("model"), path)
+        checkpoints.load_weights(model, found.part("average") or found.part("model"), path)
     return model.to(device).eval(), arguments
 
 

@@ -53,15 +53,18 @@ class Run:
     def __init__(self, out: Path, now: Mapping[str, Any], resume: bool, here: World) -> None:
         self.out, self.here, self.path = out, here, out / checkpoints.NAME
         found = checkpoints.load(self.path) if resume and self.path.exists() else None
-        self.arguments = _arguments(now, found)
+        with checkpoints.understood(self.path):
+            self.arguments = _arguments(now, found)
+            saved = None if found is None else Settings.from_dict(found.model)
         self.data = open_dataset(self.arguments.data)
-        self.settings = _settings(self.arguments, self.data, found)
+        self.settings = _settings(self.arguments, self.data, saved)
         setup.check_values(self.data, self.arguments.data, self.settings.likelihood)
         self.batches = setup.batches(self.arguments, self.data, here)
         self.trainer = setup.trainer(self.arguments, self.settings, self.batches.steps, here)
         self.step = self.skipped = 0
         if found is not None:
-            self._load(found)
+            with checkpoints.understood(self.path):
+                self._load(found)
 
     def begin(self) -> None:
         """Of the files there is what the checkpoint knows of; from the first step on there is one."""
@@ -178,10 +181,9 @@ def _arguments(now: Mapping[str, Any], found: Checkpoint | None) -> Arguments:
     return Arguments(**now)
 
 
-def _settings(arguments: Arguments, data: Dataset, found: Checkpoint | None) -> Settings:
+def _settings(arguments: Arguments, data: Dataset, saved: Settings | None) -> Settings:
     settings = arguments.settings(data.image_shape)
-    if found is not None and settings != Settings.from_dict(found.model):
-        raise TrainingError(
-            f"{arguments.data}: images of {list(data.image_shape)}, the run to resume has {found.model['image_shape']}"
-        )
+    if saved is not None and settings != saved:
+        had = list(saved.image_shape)
+        raise TrainingError(f"{arguments.data}: images of {list(data.image_shape)}, the run to resume has {had}")
     return settings
