@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ..models import Settings
+from ..models.likelihood import reading_of
 from .errors import TrainingError
 
 # What a run may be resumed with anew; all else is the run itself.
@@ -20,7 +21,7 @@ class Arguments:
     data: str
     model: str = "mlp"
     likelihood: str | None = None  # "gaussian" of a linear model, else "bernoulli"
-    variance: str | None = None  # "shared" of a Gaussian, else "fixed", which says nothing
+    variance: str | None = None  # "shared" where the likelihood has one, else "fixed", which says nothing
     latents: int = 20
     hidden: tuple[int, ...] = (400,)
     width: int = 32
@@ -49,7 +50,7 @@ class Arguments:
         likelihood = self.likelihood or ("gaussian" if self.model == "linear" else "bernoulli")
         about = {
             "likelihood": likelihood,
-            "variance": self.variance or ("shared" if likelihood == "gaussian" else "fixed"),
+            "variance": self.variance or ("fixed" if reading_of(likelihood).scale is None else "shared"),
             "image_shape": image_shape,
             **{name: getattr(self, name) for name in ("model", "latents", "hidden", "width", "depth")},
         }
