@@ -1,6 +1,6 @@
 """fastvae: the evidence lower bound of a variational autoencoder as a handful of fused operators."""
 
-from . import backends, distributions
+from . import backends, distributions, nn
 from .functional import (
     ElboTerms,
     bernoulli_log_prob,
@@ -29,6 +29,7 @@ __all__ = [
     "kl_normal",
     "kl_standard_normal",
     "negative_binomial_log_prob",
+    "nn",
     "poisson_log_prob",
     "rsample",
     "rsample_kl",
