@@ -172,16 +172,73 @@ def test_any_number_of_dimensions(shape):
     assert q.sample().shape == q.mode().shape == (2, 3, *shape[2:])
 
 
+def diffusers_sample(parameters, generator, deterministic=False):
+    """As `DiagonalGaussianDistribution` has it, operation by operation."""
+    mean, log_var = torch.chunk(parameters, 2, dim=1)
+    std = torch.exp(0.5 * torch.clamp(log_var, -30.0, 20.0))
+    std = torch.zeros_like(std) if deterministic else std
+    shape, generators = mean.shape, generator if isinstance(generator, list) else [generator]
+    shape = (1, *shape[1:]) if len(generators) > 1 else shape
+    eps = [torch.randn(shape, generator=g, dtype=mean.dtype, device=g.device).to(mean.device) for g in generators]
+    return mean + std * torch.cat(eps)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_torchs_noise_is_diffusers(dtype):
-    q = ours.DiagonalGaussian(packed(2, 6, 4, 5, dtype=dtype), noise="torch")
-    z = q.sample(torch.Generator().manual_seed(3))
-    eps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(3), dtype=dtype, device="cpu")
-    mean, log_var = halves(q.parameters)
-    assert z.dtype == dtype
-    # Rounded once: half an ulp of bfloat16 is 2^-9. diffusers rounds std and its product with eps as well.
-    close = {"rtol": 2.0**-8 if dtype == torch.bfloat16 else 1e-6, "atol": 1e-6}
-    torch.testing.assert_close(z.double(), mean + (log_var / 2).exp() * eps.to(mean), **close)
+def test_torchs_noise_is_diffusers_bit_for_bit(dtype, count, deterministic, grad):
+    """Of one generator, of a list of one, of one for each; the host's everywhere. What is left of them is the same."""
+    parameters = packed(2, 6, 4, 5, dtype=dtype).requires_grad_(grad)
+    ours_, theirs_ = ([torch.Generator("cpu").manual_seed(3 + i) for i in range(max(count, 1))] for _ in range(2))
+    given = [each if count else each[0] for each in (ours_, theirs_)]
+    z = ours.DiagonalGaussian(parameters, deterministic, noise="torch").sample(given[0])
+    wanted = diffusers_sample(parameters, given[1], deterministic)
+    assert torch.equal(z, wanted)
+    assert all(torch.equal(a.get_state(), b.get_state()) for a, b in zip(ours_, theirs_, strict=True))
+    if grad:
+        assert torch.equal(*(torch.autograd.grad(t.sum(), parameters)[0] for t in (z, wanted)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("generators", [0, 1, 3])
+def test_a_sample_that_gets_a_gradient_brings_its_divergence(generators, dtype):
+    """Value and gradients are those of the halves, one after the other."""
+    parameters = packed(3, 6, 4, dtype=dtype).requires_grad_()
+
+    def generator():
+        each = [torch.Generator().manual_seed(i) for i in range(generators)]
+        torch.manual_seed(9)
+        return each if generators > 1 else each[0] if generators else None
+
+    z, kl = (q := ours.DiagonalGaussian(parameters)).sample(generator()), q.kl()
+    with torch.no_grad():
+        assert torch.equal(z, ours.DiagonalGaussian(parameters).sample(generator()))
+        torch.testing.assert_close(q.kl(), kl, rtol=1e-6, atol=0)
+    upstream = torch.rand_like(z), torch.rand_like(kl)
+    (grad,) = torch.autograd.grad((z, kl), parameters, upstream)
+    mean, log_var = halves(parameters)
+    eps = (z.double() - mean) / (log_var / 2).exp()
+    again = (mean + (log_var / 2).exp() * eps.detach(), 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum((1, 2)))
+    (wanted,) = torch.autograd.grad(again, parameters, [u.double() for u in upstream])
+    # eps comes out of z as it was rounded.
+    rounding = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float64: 1e-10}[dtype]
+    assert (grad.dtype, grad.shape) == (dtype, parameters.shape)
+    assert grad.is_contiguous()
+    torch.testing.assert_close(grad.double(), wanted.double(), rtol=rounding, atol=rounding * 100)
+
+
+def test_the_packed_gradient_has_derivatives():
+    parameters = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
+
+    def both(parameters):
+        z = (q := ours.DiagonalGaussian(parameters)).sample(torch.Generator().manual_seed(1))
+        return z, q.kl()
+
+    torch.autograd.gradcheck(both, parameters)
+    torch.autograd.gradgradcheck(both, parameters)
+    (alone,) = torch.autograd.grad(both(parameters)[1].sum(), parameters)  # no gradient arrives at the sample
+    torch.testing.assert_close(alone, torch.cat([parameters[:, :2], parameters[:, 2:].exp() / 2 - 0.5], 1))
 
 
 @pytest.mark.parametrize("noise", ["fastvae", "torch"])

@@ -11,25 +11,29 @@ from torch import Tensor
 
 from .._shapes import accumulate_dtype
 from ..functional import gaussian_log_prob, kl_normal, kl_standard_normal, rsample
-from ..functional._arguments import check_no_capture
-from ..ops.noise import on_device
+from ..functional._arguments import FLOATING, check_no_capture
+from ..ops._packed import serves
+from ..ops.noise import NORMALS, draw_seed, on_device
+from ..ops.posterior import RSAMPLE_KL_PACKED
 
 Noise = Literal["fastvae", "torch"]
+Generators = torch.Generator | Sequence[torch.Generator] | None  # one, or one for each of a batch
 CLAMP = (-30.0, 20.0)  # on the log-variance
 
 
 class DiagonalGaussian:
     """`DiagonalGaussianDistribution` of diffusers and latent diffusion: mean and log-variance packed along dimension 1.
 
-    The halves are read in place. Neither standard deviation nor variance is made unless it is asked for. The
-    log-variance is clamped to [-30, 20], with no gradient outside. Divergence and likelihood are float32 where
-    `parameters` are of half precision, and sum all dimensions but the first, also where there are not four.
+    The halves are read in place. Neither standard deviation nor variance is made unless it is asked for. A sample that
+    `parameters` get a gradient of brings the divergence with it, in one pass either way, and their gradient is one
+    tensor. The log-variance is clamped to [-30, 20], with no gradient outside. Divergence and likelihood are float32
+    where `parameters` are of half precision, and sum all dimensions but the first, also where there are not four.
 
     Args:
         parameters: [N, 2 C, *], any number of dimensions from two on; float32, bfloat16, float16 or float64.
         deterministic: a sample is the mean, and the divergence is 0.
         noise: "fastvae", the stream that `fastvae.ops.noise` defines, of a seed that the generator draws; or "torch",
-            `torch.randn` of the generator, bit for bit what diffusers draws.
+            `torch.randn` of the generator: samples are diffusers', bit for bit, in torch's own arithmetic.
 
     Raises:
         ValueError: `parameters` cannot be halved along dimension 1, `noise` is unknown.
@@ -45,6 +49,7 @@ class DiagonalGaussian:
             raise ValueError(f"noise must be one of {', '.join(map(repr, get_args(Noise)))}, got {noise!r}")
         self.parameters, self.deterministic, self.noise = parameters, deterministic, noise
         self.mean, self._log_var = parameters.chunk(2, dim=1)
+        self._kl: Tensor | None = None
 
     @cached_property
     def logvar(self) -> Tensor:
@@ -59,18 +64,21 @@ class DiagonalGaussian:
     def var(self) -> Tensor:
         return torch.zeros_like(self.mean) if self.deterministic else self.logvar.exp()
 
-    def sample(self, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
+    def sample(self, generator: Generators = None) -> Tensor:
         """mean + std * eps, [N, C, *].
 
         Args:
             generator: one, on any device; or one for each of the N.
         """
+        generator = self._checked(generator)
+        if self.noise == "torch":
+            return self._torchs_sample(self._randn(generator))
         if self.deterministic:
             return self.mean
+        if self._brings_kl():
+            return self._sample_and_kl(generator)
         if isinstance(generator, Sequence):
-            return self._sample_each(generator)
-        if self.noise == "torch":
-            return rsample(self.mean, self._log_var, eps=self._randn(self.mean.shape, generator), clamp=CLAMP)
+            return rsample(self.mean, self._log_var, eps=self._normals(generator), clamp=CLAMP)
         return rsample(self.mean, self._log_var, generator=generator, clamp=CLAMP)
 
     def mode(self) -> Tensor:
@@ -85,6 +93,8 @@ class DiagonalGaussian:
         if self.deterministic:
             return self.mean.new_zeros(1)
         ours = (self.mean, self._log_var)
+        if other is None and dims is None and self._kl is not None and torch.is_grad_enabled():
+            return self._kl
         if other is None:
             return self._summed(dims, lambda ndim: kl_standard_normal(*ours, clamp=CLAMP, event_ndim=ndim))
         theirs = (other.mean, other._log_var)
@@ -109,20 +119,50 @@ class DiagonalGaussian:
             return terms(len(summed))
         return terms(0).sum(summed)
 
-    def _sample_each(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """As many samples as generators, each as of that one alone."""
-        if len(generators) != len(self.mean):
-            raise ValueError(f"{len(generators)} generators for a batch of {len(self.mean)}: one for each is wanted")
-        shape = self.mean[:1].shape
-        if self.noise == "torch":
-            eps = [self._randn(shape, generator) for generator in generators]
-        else:
-            zeros = torch.zeros(shape, dtype=accumulate_dtype(self.mean), device=self.mean.device)
-            eps = [rsample(zeros, zeros, generator=generator) for generator in generators]
-        return rsample(self.mean, self._log_var, eps=torch.cat(eps), clamp=CLAMP)
+    def _brings_kl(self) -> bool:
+        """Whether a sample and its divergence are made in one pass."""
+        wanted = self._kl is None and torch.is_grad_enabled() and self.parameters.requires_grad
+        return wanted and self.parameters.dtype in FLOATING and serves(self.parameters)
 
-    def _randn(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+    def _sample_and_kl(self, generator: Generators) -> Tensor:
+        noise: tuple[Tensor | None, Tensor | None]
+        if isinstance(generator, Sequence) or self.mean.device.type == "cpu":
+            noise = (None, self._normals(generator))  # there it takes longer to make it again than to keep it
+        else:
+            noise = (draw_seed(self.mean, generator), None)
+        z, self._kl = RSAMPLE_KL_PACKED(self.parameters, 1, *noise, self.mean.dim() - 1, 0.0, "log_var", 0.0, *CLAMP)
+        return z
+
+    def _checked(self, generator: Generators) -> Generators:
+        if not isinstance(generator, Sequence):
+            return generator
+        if len(generator) == 1:
+            return generator[0]
+        if len(generator) != len(self.mean):
+            raise ValueError(f"{len(generator)} generators for a batch of {len(self.mean)}: one for each is wanted")
+        return generator
+
+    def _normals(self, generator: Generators) -> Tensor:
+        """The stream's, of one seed; or of one seed for each of the N."""
+        each = generator if isinstance(generator, Sequence) else [generator]
+        shape = (-1, *self.mean.shape[1:])
+        count = self.mean.numel() // len(each)
+        eps = [NORMALS.call(draw_seed(self.mean, one), count).view(shape) for one in each]
+        return torch.cat(eps).to(accumulate_dtype(self.mean)) if len(eps) > 1 else eps[0]
+
+    def _randn(self, generator: Generators) -> Tensor:
+        if isinstance(generator, Sequence):
+            return torch.cat([self._randn_of(self.mean[:1].shape, one) for one in generator])
+        return self._randn_of(self.mean.shape, generator)
+
+    def _randn_of(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         device = self.mean.device if generator is None else generator.device
         check_no_capture("generator", device, self.mean.device)
         eps = torch.randn(shape, generator=generator, device=device, dtype=self.mean.dtype)
         return on_device(eps, self.mean.device)
+
+    def _torchs_sample(self, eps: Tensor) -> Tensor:
+        """In the order, and with the roundings, of diffusers."""
+        if self.deterministic or (torch.is_grad_enabled() and self.parameters.requires_grad):
+            return self.mean + self.std * eps
+        return self._log_var.clamp(*CLAMP).mul_(0.5).exp_().mul_(eps).add_(self.mean)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..formulas import posterior as formulas
 from ._operator import SCALE_AS, Operator
+from ._packed import packed
 
 # z = mean + std * eps
 RSAMPLE = Operator(
@@ -46,3 +47,6 @@ RSAMPLE_KL = Operator(
     formulas.rsample_kl,
     formulas.rsample_kl_gradient,
 )
+
+# of mean and scale in one tensor
+RSAMPLE_KL_PACKED = packed(RSAMPLE_KL)
