@@ -275,3 +275,21 @@ def test_what_cannot_be_halved_is_refused():
             ours.DiagonalGaussian(torch.zeros(shape), noise=noise)
     with pytest.raises(ValueError, match="noise must be one of 'fastvae', 'torch', got 'jax'"):
         ours.DiagonalGaussian(torch.zeros(2, 4), noise="jax")
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_oobleck_is_diffusers_and_not_the_divergence(sampled):
+    """Without the half, summed over channels, averaged over the rest: value and gradient, as they stand there."""
+    parameters = torch.randn(2, 6, 5, requires_grad=True)
+    q = ours.OobleckDiagonalGaussian(parameters)
+    if sampled:
+        z = q.sample(torch.Generator("cpu").manual_seed(1))
+        assert abs(((z - q.mean) / q.std).mean()) < 5 / z.numel() ** 0.5
+    mean, scale = parameters.double().chunk(2, dim=1)
+    std = torch.nn.functional.softplus(scale) + 1e-4
+    wanted = (mean * mean + std * std - torch.log(std * std) - 1.0).sum(1).mean()
+    torch.testing.assert_close(q.kl().double(), wanted, rtol=1e-6, atol=0)
+    grads = [torch.autograd.grad(kl, parameters)[0] for kl in (q.kl(), wanted)]
+    torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"dims are fixed here, got \[1\]"):
+        q.kl(dims=[1])

@@ -1,4 +1,4 @@
-"""Distributions of `torch.distributions`, as true subclasses, and diffusers' posterior, by this package's operators.
+"""Distributions of `torch.distributions`, as true subclasses, and diffusers' posteriors, by this package's operators.
 
 Unlike torch's they check no data by default: that would stall a GPU. `validate_args=True` brings the checks back.
 """
@@ -7,5 +7,6 @@ from .bernoulli import Bernoulli
 from .diagonal_gaussian import DiagonalGaussian
 from .independent import Independent
 from .normal import Normal
+from .oobleck import OobleckDiagonalGaussian
 
-__all__ = ["Bernoulli", "DiagonalGaussian", "Independent", "Normal"]
+__all__ = ["Bernoulli", "DiagonalGaussian", "Independent", "Normal", "OobleckDiagonalGaussian"]

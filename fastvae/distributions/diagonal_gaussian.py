@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from .._shapes import accumulate_dtype
 from ..functional import gaussian_log_prob, kl_normal, kl_standard_normal, rsample
-from ..functional._arguments import FLOATING, check_no_capture
+from ..functional._arguments import FLOATING, check_no_capture, scale_arguments
 from ..ops._packed import serves
 from ..ops.noise import NORMALS, draw_seed, on_device
 from ..ops.posterior import RSAMPLE_KL_PACKED
@@ -42,19 +42,22 @@ class DiagonalGaussian:
         Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models".
     """
 
+    # How the second half is read.
+    _read_as: ClassVar[dict[str, Any]] = {"scale_as": "log_var", "scale_eps": 0.0, "clamp": CLAMP}
+
     def __init__(self, parameters: Tensor, deterministic: bool = False, noise: Noise = "fastvae") -> None:
         if parameters.dim() < 2 or parameters.shape[1] % 2:
             raise ValueError(f"parameters must be [N, 2 C, ...], got {list(parameters.shape)}")
         if noise not in get_args(Noise):
             raise ValueError(f"noise must be one of {', '.join(map(repr, get_args(Noise)))}, got {noise!r}")
         self.parameters, self.deterministic, self.noise = parameters, deterministic, noise
-        self.mean, self._log_var = parameters.chunk(2, dim=1)
+        self.mean, self._scale = parameters.chunk(2, dim=1)
         self._kl: Tensor | None = None
 
     @cached_property
     def logvar(self) -> Tensor:
         """The log-variance, clamped."""
-        return self._log_var.clamp(*CLAMP)
+        return self._scale.clamp(*CLAMP)
 
     @cached_property
     def std(self) -> Tensor:
@@ -73,13 +76,13 @@ class DiagonalGaussian:
         generator = self._checked(generator)
         if self.noise == "torch":
             return self._torchs_sample(self._randn(generator))
-        if self.deterministic:
+        if self._is_mean():
             return self.mean
         if self._brings_kl():
             return self._sample_and_kl(generator)
         if isinstance(generator, Sequence):
-            return rsample(self.mean, self._log_var, eps=self._normals(generator), clamp=CLAMP)
-        return rsample(self.mean, self._log_var, generator=generator, clamp=CLAMP)
+            return rsample(self.mean, self._scale, eps=self._normals(generator), **self._read_as)
+        return rsample(self.mean, self._scale, generator=generator, **self._read_as)
 
     def mode(self) -> Tensor:
         return self.mean
@@ -92,13 +95,13 @@ class DiagonalGaussian:
         """
         if self.deterministic:
             return self.mean.new_zeros(1)
-        ours = (self.mean, self._log_var)
+        ours = (self.mean, self._scale)
         if other is None and dims is None and self._kl is not None and torch.is_grad_enabled():
             return self._kl
         if other is None:
-            return self._summed(dims, lambda ndim: kl_standard_normal(*ours, clamp=CLAMP, event_ndim=ndim))
-        theirs = (other.mean, other._log_var)
-        return self._summed(dims, lambda ndim: kl_normal(*ours, *theirs, clamp=CLAMP, event_ndim=ndim))
+            return self._summed(dims, lambda ndim: kl_standard_normal(*ours, event_ndim=ndim, **self._read_as))
+        theirs = (other.mean, other._scale)
+        return self._summed(dims, lambda ndim: kl_normal(*ours, *theirs, event_ndim=ndim, **self._read_as))
 
     def nll(self, sample: Tensor, dims: Sequence[int] | None = None) -> Tensor:
         """-log N(sample; mean, var) in nats, [N].
@@ -108,8 +111,8 @@ class DiagonalGaussian:
         """
         if self.deterministic:
             return self.mean.new_zeros(1)
-        operands = (sample, self.mean, self._log_var)
-        return -self._summed(dims, lambda ndim: gaussian_log_prob(*operands, clamp=CLAMP, event_ndim=ndim))
+        operands = (sample, self.mean, self._scale)
+        return -self._summed(dims, lambda ndim: gaussian_log_prob(*operands, event_ndim=ndim, **self._read_as))
 
     def _summed(self, dims: Sequence[int] | None, terms: Callable[[int], Tensor]) -> Tensor:
         """`terms` of event_ndim, over `dims`: in the kernel where these are the last ones."""
@@ -130,7 +133,8 @@ class DiagonalGaussian:
             noise = (None, self._normals(generator))  # there it takes longer to make it again than to keep it
         else:
             noise = (draw_seed(self.mean, generator), None)
-        z, self._kl = RSAMPLE_KL_PACKED(self.parameters, 1, *noise, self.mean.dim() - 1, 0.0, "log_var", 0.0, *CLAMP)
+        constants = (self.mean.dim() - 1, 0.0, *scale_arguments(**self._read_as))
+        z, self._kl = RSAMPLE_KL_PACKED(self.parameters, 1, *noise, *constants)
         return z
 
     def _checked(self, generator: Generators) -> Generators:
@@ -165,4 +169,12 @@ class DiagonalGaussian:
         """In the order, and with the roundings, of diffusers."""
         if self.deterministic or (torch.is_grad_enabled() and self.parameters.requires_grad):
             return self.mean + self.std * eps
-        return self._log_var.clamp(*CLAMP).mul_(0.5).exp_().mul_(eps).add_(self.mean)
+        return self._new_std().mul_(eps).add_(self.mean)
+
+    def _is_mean(self) -> bool:
+        """Whether a sample is the mean."""
+        return self.deterministic
+
+    def _new_std(self) -> Tensor:
+        """To be written over."""
+        return self._scale.clamp(*CLAMP).mul_(0.5).exp_()
