@@ -9,7 +9,7 @@ SOURCES := $(shell find kernels tests examples -name '*.h' -o -name '*.cpp' -o -
 STAMP := $(VENV)/.installed
 EDITABLE := -C cmake.define.FASTVAE_WERROR=ON -C cmake.define.FASTVAE_NATIVE=ON -C cmake.define.FASTVAE_CUDA=OFF --editable
 
-.PHONY: install build demo test bench codegen gpu-check lint format clean
+.PHONY: install build demo test test-integrations bench codegen gpu-check lint format clean
 
 install: $(STAMP)
 
@@ -31,6 +31,18 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n auto
+
+# The libraries that are patched, in an environment of their own over that of `make install`.
+INTEGRATIONS := $(VENV)-integrations
+test-integrations: $(INTEGRATIONS)/.installed
+	$(INTEGRATIONS)/bin/python -m pytest tests/integrations
+
+$(INTEGRATIONS)/.installed: tests/integrations/requirements.txt $(STAMP)
+	$(PYTHON) -m venv $(INTEGRATIONS)
+	cd $(INTEGRATIONS)/lib/*/site-packages && $(abspath $(BIN))/python -c "import sysconfig; \
+	  print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" > development.pth
+	$(INTEGRATIONS)/bin/python -m pip install --quiet $(TORCH) -r tests/integrations/requirements.txt
+	touch $@
 
 bench: install
 	$(BIN)/python -m benchmarks --suite full --out out/bench
@@ -57,4 +69,4 @@ format: install
 	$(BIN)/clang-format -i $(SOURCES)
 
 clean:
-	rm -rf $(VENV) build out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(INTEGRATIONS) build out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
