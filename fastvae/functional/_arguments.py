@@ -252,6 +252,10 @@ def number(name: str, value: object) -> float:
     return value if isinstance(value, float) else float(value)
 
 
+def broadcasts(a: Sequence[int], b: Sequence[int]) -> bool:
+    return a == b or _broadcast(a, b) is not None
+
+
 def _broadcast(a: Sequence[int], b: Sequence[int]) -> list[int] | None:
     """The shape that a and b broadcast to, None if they do not."""
     if len(a) < len(b):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._shapes import promoted_dtype
-from ._arguments import FLOATING, Reduction
+from ._arguments import FLOATING, Reduction, broadcasts
 from .likelihood import bernoulli_log_prob, gaussian_log_prob
 
 __all__ = ["binary_cross_entropy_with_logits", "gaussian_nll_loss"]
@@ -94,7 +94,8 @@ def gaussian_nll_loss(
     var = _variance(input, var)
     if reduction not in _REDUCTIONS:
         raise ValueError(f"{reduction} is not valid")
-    if not {input.dtype, target.dtype, var.dtype} <= FLOATING or input.numel() == 0:
+    served = {input.dtype, target.dtype, var.dtype} <= FLOATING and broadcasts(input.shape, target.shape)
+    if not served or input.numel() == 0:
         return F.gaussian_nll_loss(input, target, var, full, eps, reduction)
     at_least_eps = var + (var.detach().clamp(min=eps) - var.detach())
     how = cast(Reduction, reduction)
