@@ -9,6 +9,7 @@ import torch
 from torch import distributions as theirs
 from torch.distributions import kl_divergence
 
+import fastvae
 from fastvae import distributions as ours
 
 pytestmark = [pytest.mark.usefixtures("backend"), pytest.mark.not_interpreted]
@@ -96,6 +97,19 @@ def test_samples_are_of_the_distribution():
     torch.manual_seed(5)
     assert torch.equal(again, q.sample())
     assert not torch.equal(again, q.sample())
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("shape", [(4, 5), (200, 200)], ids=str)
+def test_one_seed_one_sample_however_it_is_made(shape, grad):
+    q = normal(ours, *shape)
+    loc, scale = q.loc.requires_grad_(grad), q.scale
+    torch.manual_seed(4)
+    z = ours.Normal(loc, scale).rsample()
+    torch.manual_seed(4)
+    wanted = fastvae.rsample(loc, scale, scale_as="std")
+    torch.testing.assert_close(z, wanted, rtol=1e-6, atol=1e-6)  # one rounding more, or less
+    assert z.requires_grad == grad
 
 
 def test_gradients_of_a_sample_and_its_density():
