@@ -91,6 +91,18 @@ def test_gaussian_nll_with_a_number():
         torch.testing.assert_close(found, wanted, rtol=2e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_probabilities_are_clamped_where_that_is_asked_for(reduction):
+    logits, x = torch.tensor([-300.0, -5.0, 17.5, 300.0]), torch.tensor([1.0, 0.3, 0.0, 0.0])
+    name = "binary_cross_entropy_with_logits"
+    found = getattr(fast, name)(logits, x, reduction=reduction, compat="probabilities")
+    assert torch.equal(found, F.binary_cross_entropy(logits.sigmoid(), x, reduction=reduction))
+    assert not torch.equal(found, getattr(fast, name)(logits, x, reduction=reduction))
+    for keywords in ({"compat": "keras"}, {"compat": "probabilities", "pos_weight": x}):
+        with pytest.raises(ValueError, match="compat must be None or"):
+            getattr(fast, name)(logits, x, **keywords)
+
+
 def test_nothing_has_the_mean_that_torch_gives():
     nothing = torch.empty(0, 3)
     assert fast.binary_cross_entropy_with_logits(nothing, nothing).isnan()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ def binary_cross_entropy_with_logits(
     reduce: bool | None = None,
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
+    *,
+    compat: Literal["probabilities"] | None = None,
 ) -> Tensor:
     """`torch.nn.functional.binary_cross_entropy_with_logits`: value and gradients, in nats, of one fused kernel.
 
@@ -39,17 +41,23 @@ def binary_cross_entropy_with_logits(
         reduce: see `size_average`.
         reduction: "none", "sum", or "mean": over all elements, and not over the batch.
         pos_weight: of the terms of `target`.
+        compat: "probabilities" computes what `binary_cross_entropy(sigmoid(input), target)` does, by torch's functions:
+            the sigmoid rounds to 1 above 16.6 in float32, and logarithms below -100 count as -100.
 
     Shape:
         input, target: [*]. Returns [*], or 0-d with a reduction, in the dtype that torch gives.
 
     Raises:
-        ValueError: `target` has another shape, the reduction is unknown.
+        ValueError: `target` has another shape, the reduction or `compat` is unknown, `pos_weight` with "probabilities".
         TypeError: what is no tensor.
 
     Reference:
         `torch.nn.functional.binary_cross_entropy_with_logits`.
     """
+    if compat is not None:
+        if compat != "probabilities" or pos_weight is not None:
+            raise ValueError(f'compat must be None or "probabilities", without pos_weight, got {compat!r}')
+        return F.binary_cross_entropy(input.sigmoid(), target, weight, size_average, reduce, reduction)
     if size_average is not None or reduce is not None:
         reduction = torch.nn._reduction.legacy_get_string(size_average, reduce)
     served = {input.dtype, target.dtype} <= FLOATING and input.shape == target.shape and input.numel() > 0
