@@ -21,11 +21,14 @@ HALF = ("bf16", "fp16")
 
 # What most VAEs use; the others differ in an operand or two.
 MAIN = ("bernoulli_log_prob", "gaussian_log_prob", "rsample_kl", "kl_standard_normal")
-LATENT = ("rsample_kl", "kl_standard_normal", "rsample", "kl_normal", "moments")
+LATENT = ("rsample_kl", "kl_standard_normal", "rsample", "kl_normal", "moments", "encoding")
+PACKED = ("moments", "encoding")  # of one operand, that holds mean and log-variance
+WITHOUT_GRADIENTS = ("encoding",)
 LIKELIHOODS = tuple(name for name, operator in OPERATORS.items() if isinstance(operator, Likelihood))
 COUNTS = ("negative_binomial_log_prob", "zero_inflated_negative_binomial_log_prob", "poisson_log_prob")
 LOSSES = ("bernoulli_loss", "gaussian_loss")
 FURTHER = tuple(name for name in LIKELIHOODS if name not in (*MAIN, *COUNTS))
+ALONE = ("forward",)
 WHOLE = ("forward+backward",)  # in one pass the forward does the work of both
 
 
@@ -62,7 +65,8 @@ SIZES = (
     Size((64, 3, 256, 256), "256x256 images", ("gaussian_log_prob", "bernoulli_log_prob"), (*FULL, "fp16"), GPU),
     Size((16, 3, 512, 512), "512x512 images: few long rows", ("gaussian_log_prob",), (*FULL, "fp16"), GPU),
     Size((64, 3, 64, 64), "images as convolutions leave them", ("gaussian_log_prob",), FULL, layout="channels_last"),
-    Size((8, 8, 64, 64), "latent diffusion's moments of 512x512 images", ("moments",), HALF, CPU, "packed"),
+    Size((8, 8, 64, 64), "latent diffusion's moments of 512x512 images", ("moments",), ("fp32", *HALF), CPU, "packed"),
+    Size((8, 8, 64, 64), "images encoded once", ("encoding",), FULL, layout="packed", directions=ALONE),
     Size((64, 8, 64, 64), "latent diffusion's moments, a training batch", ("moments",), HALF, GPU, "packed"),
     Size((128, 64), "one sample, with the axis for it", ("rsample",), ("fp32",), samples=1),
     Size((128, 64), "IWAE with few samples", ("rsample",), ("fp32",), samples=8, quick=("rsample",)),

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 import fastvae
+from fastvae.distributions import DiagonalGaussian
+from fastvae.distributions.diagonal_gaussian import CLAMP
 
 from .variants import fused, naive, variant
 
@@ -68,13 +70,17 @@ def kl_normal_distributions(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, l
 
 # diffusers' DiagonalGaussianDistribution: moments packed along dimension 1, a clamp, a sample and its KL.
 
-CLAMP = (-30.0, 20.0)
-
 
 @fused("moments")
 def moments_fused(moments: Tensor, **given) -> tuple[Tensor, Tensor]:
     mean, log_var = moments.chunk(2, dim=1)
     return fastvae.rsample_kl(mean, log_var, clamp=CLAMP, **given)
+
+
+@fused("moments", "DiagonalGaussian")
+def moments_class(moments: Tensor) -> tuple[Tensor, Tensor]:
+    q = DiagonalGaussian(moments)
+    return q.sample(), q.kl()
 
 
 @naive("moments")
@@ -84,3 +90,21 @@ def moments_diffusers(moments: Tensor) -> tuple[Tensor, Tensor]:
     std, var = torch.exp(0.5 * log_var), torch.exp(log_var)
     z = mean + std * torch.randn(mean.shape, dtype=moments.dtype, device=moments.device)
     return z, 0.5 * torch.sum(torch.pow(mean, 2) + var - 1.0 - log_var, dim=[1, 2, 3])
+
+
+# A sample alone, with no gradients: images are encoded once. diffusers' class makes std and var as it is made.
+
+
+@fused("encoding")
+def encoding_fused(moments: Tensor, eps: Tensor | None = None) -> Tensor:
+    if eps is None:
+        return DiagonalGaussian(moments).sample()
+    return fastvae.rsample(*moments.chunk(2, dim=1), eps=eps, clamp=CLAMP)
+
+
+@naive("encoding")
+def encoding_diffusers(moments: Tensor) -> Tensor:
+    mean, log_var = torch.chunk(moments, 2, dim=1)
+    log_var = torch.clamp(log_var, *CLAMP)
+    std, _ = torch.exp(0.5 * log_var), torch.exp(log_var)
+    return mean + std * torch.randn(mean.shape, dtype=moments.dtype, device=moments.device)

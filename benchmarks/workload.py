@@ -18,7 +18,7 @@ from fastvae.measure.cuda_clock import Rotation, rotation
 from fastvae.ops import OPERATORS, Likelihood
 
 from . import posterior
-from .cases import COUNTS, DTYPES, Case
+from .cases import COUNTS, DTYPES, PACKED, WITHOUT_GRADIENTS, Case
 from .variants import Function, Variant, specification
 
 Tensors = tuple[Tensor, ...]
@@ -48,14 +48,14 @@ NOT_FOR_BACKWARD = {"rsample": ("mean",)}  # whose values no gradient depends on
 
 def operands_of(operator: str) -> tuple[str, ...]:
     """The names of what is measured under this name; a loss has those of its likelihood."""
-    if operator == "moments":
+    if operator in PACKED:
         return ("moments",)
     return OPERATORS[operator.replace("_loss", "_log_prob")].operands
 
 
 def samples(operator: str) -> bool:
     """Whether the first output is z."""
-    return operator == "moments" or (operator in OPERATORS and OPERATORS[operator].samples)
+    return operator in PACKED or (operator in OPERATORS and OPERATORS[operator].samples)
 
 
 # Norm of the error relative to the norm of the truth: a few roundings of an element. Wrong formulas miss by far more.
@@ -64,7 +64,7 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2, "fp16": 4e-3}
 
 @dataclass(frozen=True)
 class Inputs:
-    """One set: operands, of which all but x require a gradient, and the gradients that arrive at the outputs."""
+    """One set: operands, all but x of which may require a gradient, and the gradients that arrive at the outputs."""
 
     operands: Tensors
     cotangents: Tensors
@@ -92,7 +92,8 @@ class Workload:
             return as_tuple(function(*inputs[i].operands, **keywords))
 
         def backward(i: int, outputs: Tensors) -> Tensors:
-            return torch.autograd.grad(outputs, inputs[i].leaves, cotangents[i])
+            leaves = inputs[i].leaves
+            return torch.autograd.grad(outputs, leaves, cotangents[i]) if leaves else ()
 
         def both(i: int, _: object = None) -> tuple[Tensors, Tensors]:
             outputs = forward(i)
@@ -140,7 +141,7 @@ def _operand(name: str, case: Case, device: str) -> Tensor:
     operand = _moments(case, device) if name == "moments" else _data(name, case)(case.shape, device=device)
     if case.layout == "channels_last":
         operand = operand.contiguous(memory_format=torch.channels_last)
-    return operand.to(DTYPES[case.dtype]).requires_grad_(name != "x")
+    return operand.to(DTYPES[case.dtype]).requires_grad_(name != "x" and case.operator not in WITHOUT_GRADIENTS)
 
 
 def _moments(case: Case, device: str) -> Tensor:
@@ -194,7 +195,8 @@ def _truth(workload: Workload, noise: Tensor | None) -> Tensors:
     with fastvae.backends.use("reference"):
         outputs = as_tuple(specification(case.operator)(*operands, **case.keywords, **given))
         leaves = [t for t in operands if t.requires_grad]
-        gradients = torch.autograd.grad(outputs, leaves, [t.double() for t in first.cotangents])
+        cotangents = [t.double() for t in first.cotangents]
+        gradients = torch.autograd.grad(outputs, leaves, cotangents) if leaves else ()
     return (*(output.detach() for output in outputs), *gradients)
 
 

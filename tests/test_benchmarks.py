@@ -110,15 +110,16 @@ def call_of(operands, function):
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_deviation_is_found(operator):
-    shape = (6, 4, 5, 5) if operator == "moments" else (6, 50)
-    layout = "packed" if operator == "moments" else "contiguous"
+    packed = operator in all_cases.PACKED
+    shape, layout = ((6, 4, 5, 5), "packed") if packed else ((6, 50), "contiguous")
     work = workload(Case(operator, shape, "fp32", layout=layout), "cpu")
     function = variants(operator, "cpu")["eager"].function
     verify(work, call_of(work, function))
     first = work.inputs[0]
     wrong = replace(work, inputs=[replace(first, cotangents=tuple(t + 0.01 for t in first.cotangents))])
-    with pytest.raises(WrongVariantError, match="gradient 0"):
-        verify(work, call_of(wrong, function))
+    if operator not in all_cases.WITHOUT_GRADIENTS:
+        with pytest.raises(WrongVariantError, match="gradient 0"):
+            verify(work, call_of(wrong, function))
 
     def nan(*operands):
         outputs = function(*operands)
