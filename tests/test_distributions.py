@@ -307,3 +307,16 @@ def test_oobleck_is_diffusers_and_not_the_divergence(sampled):
     torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match=r"dims are fixed here, got \[1\]"):
         q.kl(dims=[1])
+
+
+@pytest.mark.parametrize("noise", ["fastvae", "torch"])
+@pytest.mark.parametrize("kind", [ours.DiagonalGaussian, ours.OobleckDiagonalGaussian])
+def test_a_posterior_in_one_graph(kind, noise):
+    def both(parameters):
+        q = kind(parameters, noise=noise)
+        return q.sample(), q.kl(), q.std
+
+    parameters = torch.randn(2, 4, 3, requires_grad=True)
+    z, kl, std = torch.compile(both, fullgraph=True, backend="aot_eager")(parameters)
+    assert torch.autograd.grad(z.sum() + kl.sum(), parameters)[0].isfinite().all()
+    torch.testing.assert_close((kl, std), (kind(parameters).kl(), kind(parameters).std))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -54,16 +53,16 @@ class DiagonalGaussian:
         self.mean, self._scale = parameters.chunk(2, dim=1)
         self._kl: Tensor | None = None
 
-    @cached_property
+    @property
     def logvar(self) -> Tensor:
         """The log-variance, clamped."""
         return self._scale.clamp(*CLAMP)
 
-    @cached_property
+    @property
     def std(self) -> Tensor:
         return torch.zeros_like(self.mean) if self.deterministic else (0.5 * self.logvar).exp()
 
-    @cached_property
+    @property
     def var(self) -> Tensor:
         return torch.zeros_like(self.mean) if self.deterministic else self.logvar.exp()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
@@ -31,15 +30,15 @@ class OobleckDiagonalGaussian(DiagonalGaussian):
     def scale(self) -> Tensor:
         return self._scale
 
-    @cached_property
+    @property
     def std(self) -> Tensor:
         return F.softplus(self.scale) + STD_EPS
 
-    @cached_property
+    @property
     def var(self) -> Tensor:
         return self.std * self.std
 
-    @cached_property
+    @property
     def logvar(self) -> Tensor:
         return self.var.log()
 
