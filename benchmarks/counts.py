@@ -1,4 +1,7 @@
-"""Variants of p(x|z) of counts. The naive ones are what scvi-tools computes, with its epsilons."""
+"""Variants of p(x|z) of counts. The naive ones are what scvi-tools computes, with its epsilons.
+
+In float32 whatever comes in: of lgamma in half precision no digit is right.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def negative_binomial_log_prob(x: Tensor, mean: Tensor, inverse_dispersion: Tens
     return _events(_negative_binomial(x, mean, inverse_dispersion))
 
 
-@variant("negative_binomial_log_prob", "distributions")
+@variant("negative_binomial_log_prob", "distributions", dtypes=("fp32",))
 def negative_binomial_distributions(x: Tensor, mean: Tensor, inverse_dispersion: Tensor) -> Tensor:
     logits = mean.log() - inverse_dispersion.log()
     return _events(NegativeBinomial(inverse_dispersion, logits=logits, validate_args=False).log_prob(x))
@@ -44,6 +47,7 @@ def negative_binomial_distributions(x: Tensor, mean: Tensor, inverse_dispersion:
 def zero_inflated_negative_binomial_log_prob(
     x: Tensor, mean: Tensor, inverse_dispersion: Tensor, zero_logits: Tensor
 ) -> Tensor:
+    mean, inverse_dispersion, zero_logits = mean.float(), inverse_dispersion.float(), zero_logits.float()
     log_total = torch.log(inverse_dispersion + mean + _EPS)
     at_zero = F.softplus(-zero_logits + inverse_dispersion * (torch.log(inverse_dispersion + _EPS) - log_total))
     counts = _negative_binomial(x, mean, inverse_dispersion) - zero_logits
@@ -52,6 +56,7 @@ def zero_inflated_negative_binomial_log_prob(
 
 
 def _negative_binomial(x: Tensor, mean: Tensor, inverse_dispersion: Tensor) -> Tensor:
+    x, mean, inverse_dispersion = x.float(), mean.float(), inverse_dispersion.float()
     log_total = torch.log(inverse_dispersion + mean + _EPS)
     success = x * (torch.log(mean + _EPS) - log_total)
     failure = inverse_dispersion * (torch.log(inverse_dispersion + _EPS) - log_total)

@@ -59,7 +59,7 @@ def test_cases_are_unique_and_reasoned(suite, device):
 def test_regimes_are_there():
     found = cases("full", "cpu")
     assert {case.samples for case in found} >= {1, 8, 64}
-    assert {case.target for case in found} == {"float", "uint8"}
+    assert {case.target for case in found} == {"float", "int32", "uint8"}
     assert {case.layout for case in found} == {"contiguous", "packed", "channels_last"}
     assert {case.dtype for case in found} == {"fp32", "bf16", "fp16"}
     assert {case.direction for case in found} == {"forward", "backward", "forward+backward"}

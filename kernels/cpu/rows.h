@@ -136,7 +136,7 @@ class Walker {
 
   static Operand sample_of(const Operand& operand, int64_t offset) {
     Operand result = operand;
-    if (result.data != nullptr) result.data = static_cast<char*>(result.data) + offset * kBytes[int(operand.type)];
+    if (result.data != nullptr) result.data = static_cast<char*>(result.data) + (offset << log_bytes(operand.type));
     return result;
   }
 

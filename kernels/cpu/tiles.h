@@ -37,11 +37,9 @@ FASTVAE_FN void for_runs(const Job& job, const Operand& operand, int64_t row, in
   }
 }
 
-constexpr int64_t kBytes[] = {4, 8, 2, 2, 1, 1};  // by Type
-
 // A contiguous operand's elements from a tile on.
 inline void* at(const Job& job, const Operand& operand, const Tile& tile) {
-  return static_cast<char*>(operand.data) + kBytes[int(operand.type)] * (tile.row * job.cols + tile.col);
+  return static_cast<char*>(operand.data) + ((tile.row * job.cols + tile.col) << log_bytes(operand.type));
 }
 
 template <class T>
