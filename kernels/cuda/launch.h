@@ -75,6 +75,7 @@ FASTVAE_FN void store_result(const Sum& sum, int64_t result, double total) {
 template <class D, class A>
 constexpr int resident_blocks() {
   constexpr int operands = D::inputs + D::outputs;
+  if (D::long_winded) return 3;
   if (!kDense<A>) return operands > 6 || D::sampled == 2 ? 3 : 4;
   if (operands > 8 || (D::sampled == 2 && operands > 6 && A::width == 8)) return 3;
   if (D::sampled == 2 || (operands + 2 * D::sampled > 6 && A::width == 8)) return 4;

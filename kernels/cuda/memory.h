@@ -98,12 +98,12 @@ FASTVAE_FN void unpack(const Packed<words>& packed, Type type, float (&x)[width]
     for (int e = 0; e < width; ++e) x[e] = to_float(Half{static_cast<uint16_t>(packed.word[e >> 1] >> (16 * (e & 1)))});
   } else if (type < Type::i8) {
     for (int e = 0; e < width; ++e) x[e] = static_cast<float>((packed.word[e >> 2] >> (8 * (e & 3))) & 0xffu);
+  } else if (type == Type::i8) {
+    for (int e = 0; e < width; ++e) x[e] = value_of(packed.word[e >> 2] >> (8 * (e & 3)), type);
+  } else if (type == Type::i16) {
+    for (int e = 0; e < width; ++e) x[e] = value_of(packed.word[e >> 1] >> (16 * (e & 1)), type);
   } else {
-    int log = log_bytes(type);
-    for (int e = 0; e < width; ++e) {
-      uint32_t word = packed.word[(e << log >> 2) & (words - 1)];
-      x[e] = value_of(word >> ((e << (3 + log)) & 31), type);
-    }
+    for (int e = 0; e < width; ++e) x[e] = value_of(packed.word[e & (words - 1)], type);
   }
 }
 

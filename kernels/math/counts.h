@@ -202,6 +202,7 @@ struct Zero {
 // A negative binomial with an excess of zeros: sigmoid(zero_logits) of the mass stands at 0.
 template <class T>
 struct ZeroInflatedNegativeBinomialLogProb {
+  static constexpr bool long_winded = true;
   static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T dispersion, T zero_logits, T& log_prob) {
     NegativeBinomialTerms<T> terms(c, x, mean, dispersion);
     Zero<T> zero(zero_logits, terms.log_prob_of_0());

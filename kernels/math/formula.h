@@ -32,6 +32,12 @@ constexpr bool kSamples = false;
 template <class F>
 constexpr bool kSamples<F, std::enable_if_t<F::samples>> = true;
 
+// `long_winded = true` says that many intermediate values are alive at once.
+template <class F, class = void>
+constexpr bool kLongWinded = false;
+template <class F>
+constexpr bool kLongWinded<F, std::enable_if_t<F::long_winded>> = true;
+
 // `numbers` says how many of a value's inputs, the first, are one number for all elements.
 template <class F, class = void>
 constexpr int kNumbers = 0;
@@ -56,6 +62,7 @@ struct OfArrays<function, Counts, std::index_sequence<I...>, std::index_sequence
 template <class F>
 struct Value : OfArrays<&F::value> {
   static constexpr Direction direction = Direction::value;
+  static constexpr bool long_winded = kLongWinded<F>;
   static constexpr int sampled = kSamples<F> ? 1 : 0;
   static constexpr int first_tensor = kNumbers<F>, first_optional = Value::outputs;
 };
@@ -63,6 +70,7 @@ struct Value : OfArrays<&F::value> {
 template <class F>
 struct Gradient : OfArrays<&F::gradient> {
   static constexpr Direction direction = Direction::gradient;
+  static constexpr bool long_winded = kLongWinded<F>;
   static constexpr int sampled = kSamples<F> ? 2 : 0;
   static constexpr int first_tensor = Value<F>::outputs - Value<F>::sampled, first_optional = Gradient::outputs;
 };
@@ -77,6 +85,7 @@ struct LikelihoodGradient : Gradient<F> {
 template <class F>
 struct OnePass {
   static constexpr Direction direction = Direction::one_pass;
+  static constexpr bool long_winded = kLongWinded<F>;
   static constexpr int inputs = Value<F>::inputs, outputs = 1 + Gradient<F>::outputs;
   static constexpr int sampled = 0, first_tensor = 0, first_optional = 1;
 
