@@ -161,6 +161,7 @@ struct NegativeBinomialTerms {
 // Gamma(x + theta) / (Gamma(theta) x!) (theta / (theta + mean))^theta (mean / (theta + mean))^x
 template <class T>
 struct NegativeBinomialLogProb {
+  static constexpr bool long_winded = true;
   static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T dispersion, T& log_prob) {
     log_prob = NegativeBinomialTerms<T>(c, x, mean, dispersion).log_prob();
   }
