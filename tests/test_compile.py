@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
 import examples
@@ -182,6 +183,8 @@ VARYING = {
     "scale_eps": lambda m, s, v: fastvae.kl_standard_normal(m, s, scale_as="softplus", scale_eps=v),
     "x_scale": lambda m, s, v: fastvae.bernoulli_log_prob(m.sigmoid(), s, x_scale=v),
     "log_var": lambda m, s, v: fastvae.gaussian_log_prob(m, s, v),
+    "inverse_dispersion": lambda m, s, v: fastvae.negative_binomial_log_prob(m.exp(), s, v, mean_as="log_mean"),
+    "beta": lambda m, s, v: fastvae.elbo(m.sum(1), s.sum(1), beta=v).loss,
 }
 
 
@@ -200,6 +203,17 @@ def test_a_number_that_varies_compiles_no_further_graph(function):
             atol=1e-5,
         )
     assert len(graphs) <= 2  # the second value makes dynamo take floats as inputs
+
+
+@pytest.mark.not_interpreted
+@pytest.mark.parametrize("function", VARYING.values(), ids=VARYING)
+def test_nor_where_autograd_is_traced(function):
+    operands = randn(8, 6).requires_grad_(), randn(8, 6).requires_grad_()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(lambda v: function(*operands, v).sum(), backend=counter, fullgraph=True)
+    for value in torch.linspace(0.1, 0.9, 5).tolist():
+        compiled(value).backward()
+    assert counter.frame_count <= 2
 
 
 @pytest.mark.not_interpreted

@@ -256,6 +256,13 @@ def broadcasts(a: Sequence[int], b: Sequence[int]) -> bool:
     return a == b or _broadcast(a, b) is not None
 
 
+def as_operand(value: float, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """A number as a 0-d tensor. A compiler's tracer asks for the value of one that varies, unless it is multiplied."""
+    if is_compiling():
+        return like.new_ones((), dtype=dtype) * value
+    return like.new_full((), float(value), dtype=dtype)
+
+
 def _broadcast(a: Sequence[int], b: Sequence[int]) -> list[int] | None:
     """The shape that a and b broadcast to, None if they do not."""
     if len(a) < len(b):

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from ..formulas.elements import sum_event
-from ._arguments import FreeBitsOver, is_tensor
+from ._arguments import FreeBitsOver, as_operand, is_tensor
 
 
 def level_of(free_bits: float | Tensor, over: FreeBitsOver) -> FreeBitsOver | None:
@@ -35,6 +36,8 @@ def floored(
 
     Where the floor holds, no gradient comes through.
     """
+    if is_compiling() and not is_tensor(free_bits):
+        free_bits = as_operand(free_bits, kl, kl.dtype)
     if over in ("element", "latent"):
         level = kl if over == "element" else _batch_mean(kl, weight, event_ndim)
         kl = torch.where(level <= free_bits, free_bits, kl)

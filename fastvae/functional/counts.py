@@ -12,7 +12,7 @@ from ..ops.counts import (
     POISSON_LOG_PROB,
     ZERO_INFLATED_NEGATIVE_BINOMIAL_LOG_PROB,
 )
-from ._arguments import COUNTS, Reduction, check_name, is_number, operands_shape
+from ._arguments import COUNTS, Reduction, as_operand, check_name, is_number, operands_shape
 from ._documents import documented
 from ._one_node import one_node
 from ._reductions import checked, reduced
@@ -110,7 +110,7 @@ def negative_binomial_log_prob(
     check_name("dispersion_as", dispersion_as, _DISPERSION_AS)
     if is_number(inverse_dispersion):
         operands_shape(("x", "mean"), x, mean, values=COUNTS)
-        inverse_dispersion = mean.new_full((), float(inverse_dispersion), dtype=accumulate_dtype(x, mean))
+        inverse_dispersion = as_operand(inverse_dispersion, mean, accumulate_dtype(x, mean))
     operands: tuple[Tensor, ...] = (x, mean, inverse_dispersion)
     likelihood = NEGATIVE_BINOMIAL_LOG_PROB
     if zero_logits is not None:

@@ -12,7 +12,7 @@ from ..formulas.elements import sum_event
 from ..formulas.scale import ScaleName, clamp_bounds
 from ..ops import Likelihood
 from ..ops.likelihood import BERNOULLI_LOG_PROB, GAUSSIAN_LOG_PROB
-from ._arguments import Clamp, Reduction, is_number, number, operands_shape, scale_arguments
+from ._arguments import Clamp, Reduction, as_operand, is_number, number, operands_shape, scale_arguments
 from ._documents import documented
 from ._one_node import one_node
 from ._reductions import batch_factor, checked, reduced, sum_all, unreduced
@@ -100,7 +100,7 @@ def gaussian_log_prob(
     constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), normalized, *scale)
     event_ndim, weight = checked(shape, (x, mean), event_ndim, reduction, mask, weight)
     if is_number(log_var):
-        log_var = mean.new_full((), float(log_var), dtype=accumulate_dtype(x, mean))
+        log_var = as_operand(log_var, mean, accumulate_dtype(x, mean))
     return reduced(GAUSSIAN_LOG_PROB, (x, mean, log_var), weight, event_ndim, constants, shape, reduction)
 
 
@@ -137,7 +137,8 @@ def _optimal_log_prob(
     var = torch.where(nothing, 1.0, var)
     if clamp is not None:
         lo, hi = clamp_bounds("var", clamp)
-        var = var.clamp(lo, min(hi, torch.finfo(var.dtype).max))
+        lo_and_hi = (as_operand(bound, var, var.dtype) for bound in (lo, min(hi, torch.finfo(var.dtype).max)))
+        var = var.clamp(*lo_and_hi)
     log_prob = half_squares / var - counts / 2 * (var.log() + (math.log(2 * math.pi) if normalized else 0.0))
     return log_prob.reshape(half_squares.shape)
 
