@@ -103,7 +103,7 @@ def traced(operator: Operator, kernels: type[Function], formulas: type[Function]
         which = [i for i, arg in enumerate(args) if isinstance(arg, float) and not has_static_value(arg)]
         if not which:
             return node(*args, [], [], _revision)
-        # As tensors, new values are no new graph. By a product: a tracer asks for the value of what torch.full is given.
+        # As tensors, new values are no new graph; by a product, since a tracer asks torch.full for the value.
         one = torch.ones((), dtype=torch.float64, device=args[0].device)
         numbers = [one * args[i] for i in which]
         return node(*(0.0 if i in which else arg for i, arg in enumerate(args)), numbers, which, _revision)
