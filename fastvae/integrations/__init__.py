@@ -3,6 +3,6 @@
 Nothing is replaced, and no library imported, before `patch` is called.
 """
 
-from . import diffusers, pyro, pythae
+from . import diffusers, pyro, pythae, scvi
 
-__all__ = ["diffusers", "pyro", "pythae"]
+__all__ = ["diffusers", "pyro", "pythae", "scvi"]
