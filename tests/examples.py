@@ -112,6 +112,11 @@ INTO_SUPPORT: dict[constraints.Constraint, Callable[[Tensor], Tensor]] = {
 LIKELIHOODS = {name: operator for name, operator in OPERATORS.items() if isinstance(operator, Likelihood)}
 
 
+def public(name: str) -> Callable[..., Any]:
+    """The function that users know the operator by."""
+    return getattr(fastvae, EXAMPLES[name].public or name)
+
+
 def operand(operator: Operator, name: str, shape: tuple[int, ...]) -> Tensor:
     sampler = EXAMPLES[operator.name].operands.get(name)
     if sampler is None:

@@ -86,7 +86,7 @@ WRONG_OPERANDS = [
 
 def having(keyword):
     """The public functions with this keyword, of operands that are right."""
-    functions = {name: getattr(fastvae, name) for name in OPERATORS}
+    functions = {name: examples.public(name) for name in OPERATORS}
     return [
         functools.partial(function, *examples.operands(OPERATORS[name], (4, 6)))
         for name, function in functions.items()
@@ -243,7 +243,7 @@ def test_usual_spellings_are_accepted():
 @pytest.mark.parametrize("name", OPERATORS)
 def test_layouts_that_are_not_strided_are_refused(name):
     operands = examples.operands(OPERATORS[name], (4, 6))
-    parameters = list(inspect.signature(getattr(fastvae, name)).parameters)
+    parameters = list(inspect.signature(examples.public(name)).parameters)
     for i, operand in enumerate(operands):
         others = [operand.to_sparse()]
         if operand.dim() and operand.device.type == "cpu":
@@ -251,7 +251,7 @@ def test_layouts_that_are_not_strided_are_refused(name):
         for other in others:
             given = [*operands[:i], other, *operands[i + 1 :]]
             with pytest.raises(TypeError, match=f"{parameters[i]} must be a dense tensor, got the layout torch"):
-                getattr(fastvae, name)(*given)
+                examples.public(name)(*given)
 
 
 @pytest.mark.filterwarnings("ignore:.*quantize.*deprecated:UserWarning")
@@ -284,7 +284,7 @@ def test_numpy_scalars_are_numbers(number):
 @pytest.mark.parametrize("name", OPERATORS)
 def test_more_dimensions_than_are_served_are_named(name, backend):
     examples.skip_without_kernel(name, backend)
-    function = getattr(fastvae, name)
+    function = examples.public(name)
     function(*examples.operands(OPERATORS[name], (1, 2, 1, 2, 1, 2, 1, 2)))
     with pytest.raises(
         ValueError, match=re.escape("at most 8 dimensions are served, got shape [1, 2, 1, 2, 1, 2, 1, 2, 1]")
