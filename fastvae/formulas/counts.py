@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .polynomials import DIGAMMA_IN_DOUBLE, STIRLING_IN_DOUBLE
-from .scale import not_negative, softplus
+from .scale import not_negative, scaled, softplus
 
 _SHIFT = 4
 _HALF_LOG_2_PI = math.log(2 * math.pi) / 2
@@ -124,7 +124,7 @@ def _terms(x, mean, inverse_dispersion, *, log_mean, odds, log_dispersion) -> _T
 
 def _log_prob(t: _Terms) -> Tensor:
     deviances = (
-        t.x * t.of_first.rest + _scaled(t.theta, t.of_second.rest) + t.counted.shift * t.first + t.shift * t.second
+        t.x * t.of_first.rest + scaled(t.theta, t.of_second.rest) + t.counted.shift * t.first + t.shift * t.second
     )
     inverse_n, inverse_theta = 1 / (t.n + t.shift), 1 / (t.theta + t.shift)
     rests = _stirling(inverse_n) - _stirling(inverse_theta) - _stirling(1 / t.counted.value)
@@ -137,7 +137,7 @@ def _log_prob(t: _Terms) -> Tensor:
 
 
 def _log_prob_of_0(t: _Terms) -> Tensor:
-    return torch.where(t.boundless, -math.inf, _scaled(t.theta, t.of_second.log))
+    return torch.where(t.boundless, -math.inf, scaled(t.theta, t.of_second.log))
 
 
 def _slope_of_x(t: _Terms) -> Tensor:
@@ -225,8 +225,3 @@ def _rest_near(t: Tensor) -> Tensor:
     for k in range(12, 0, -1):  # 0.03^13 / 27 is below 2^-53 of a third
         series = r * r * (1 / (2 * k + 1) + series)
     return r * (t - 2 * series)
-
-
-def _scaled(factor: Tensor, x: Tensor) -> Tensor:
-    """0 for a factor of 0, though x be infinite."""
-    return torch.where((factor == 0) & ~x.isnan(), 0.0, factor * x)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .scale import Scale, read_scale, standardized
+from .scale import Scale, read_scale, scaled, standardized
 
 
 class Ratio(NamedTuple):
@@ -25,11 +25,11 @@ class Ratio(NamedTuple):
 
 def rsample(mean, scale, eps, **scale_as):
     """z = mean + std * eps (Kingma & Welling 2014, eq. 9)."""
-    return mean + _scaled(eps, read_scale(scale, **scale_as).std)
+    return mean + scaled(eps, read_scale(scale, **scale_as).std)
 
 
 def rsample_gradient(mean, scale, grad, grad_eps, **scale_as):
-    return grad, _scaled(grad_eps, read_scale(scale, **scale_as).d_std)
+    return grad, scaled(grad_eps, read_scale(scale, **scale_as).d_std)
 
 
 def kl_standard_normal(mean, scale, *, free_bits, **scale_as):
@@ -41,7 +41,7 @@ def kl_standard_normal_gradient(grad, mean, scale, *, free_bits, **scale_as):
     s = read_scale(scale, **scale_as)
     var = _ratio(s)
     grad = _above_floor(grad, _kl(mean, var), free_bits)
-    return _scaled(grad, mean), _scaled(grad, _kl_slope(s, var))
+    return scaled(grad, mean), scaled(grad, _kl_slope(s, var))
 
 
 def kl_normal(mean_q, scale_q, mean_p, scale_p, *, free_bits, **scale_as):
@@ -56,9 +56,9 @@ def kl_normal_gradient(grad, mean_q, scale_q, mean_p, scale_p, *, free_bits, **s
     u = standardized(mean_q - mean_p, p.std)
     ratio = _ratio(q, p)
     grad = _above_floor(grad, _kl(u, ratio), free_bits)
-    grad_mean = _scaled(grad, standardized(u, p.std))
-    grad_scale_q = _scaled(grad, _kl_slope(q, ratio, p))
-    grad_scale_p = _scaled(grad, -(u * u + ratio.minus_1) * p.d_log_std)
+    grad_mean = scaled(grad, standardized(u, p.std))
+    grad_scale_q = scaled(grad, _kl_slope(q, ratio, p))
+    grad_scale_p = scaled(grad, -(u * u + ratio.minus_1) * p.d_log_std)
     return grad_mean, grad_scale_q, -grad_mean, grad_scale_p
 
 
@@ -73,11 +73,6 @@ def rsample_kl_gradient(grad_kl, mean, scale, grad, grad_eps, *, free_bits, **sc
     # Of two infinities the KL's is the larger: it goes as a variance does, the sample's as a standard deviation.
     of_scale = torch.where(of_kl[1].abs() == math.inf, 0.0, of_z[1]) + of_kl[1]
     return of_z[0] + of_kl[0], of_scale
-
-
-def _scaled(factor: Tensor, x: Tensor) -> Tensor:
-    """factor x, 0 for a factor of 0 though x be infinite; NaN comes through."""
-    return factor * torch.where((factor == 0) & (x.abs() == math.inf), 0.0, x)
 
 
 def _kl_slope(q: Scale, ratio: Ratio, p: Scale | None = None) -> Tensor:

@@ -147,3 +147,8 @@ def read_scale(scale: Tensor, *, scale_as: ScaleName, scale_eps: float, clamp_lo
 def standardized(distance: Tensor, std: Tensor) -> Tensor:
     """distance / std: 0 where there is none, though std be 0."""
     return distance / torch.where((distance == 0) & (std == 0), 1.0, std)
+
+
+def scaled(factor: Tensor, x: Tensor) -> Tensor:
+    """factor x, 0 for a factor of 0 though x be infinite; NaN comes through."""
+    return factor * torch.where((factor == 0) & (x.abs() == math.inf), 0.0, x)

@@ -116,8 +116,7 @@ def scale_arguments(
     """(scale_as, scale_eps, clamp_lo, clamp_hi) as every operator with a scale takes them: bounds of what it clamps."""
     if scale_as == "log_var" and scale_eps == 0.0 and clamp is None:
         return _LOG_VAR
-    if scale_as not in SCALE_AS:
-        raise ValueError(f"scale_as must be one of {_quoted(SCALE_AS)}, got {scale_as!r}")
+    check_name("scale_as", scale_as, SCALE_AS)
     scale_eps = number("scale_eps", scale_eps)
     if scale_eps < 0:
         raise ValueError(f"scale_eps must be at least 0, got {scale_eps}")
@@ -137,8 +136,7 @@ def _checked_clamp(clamp: Clamp) -> Clamp:
 
 
 def check_free_bits(free_bits: float | Tensor, over: FreeBitsOver, device: torch.device) -> float | Tensor:
-    if over not in _FREE_BITS_LEVELS:
-        raise ValueError(f"free_bits_over must be one of {_quoted(_FREE_BITS_LEVELS)}, got {over!r}")
+    check_name("free_bits_over", over, _FREE_BITS_LEVELS)
     if is_tensor(free_bits):
         check_tensor("free_bits", free_bits, FLOATING)
         if free_bits.dim() != 0:
@@ -284,11 +282,10 @@ def _dtype_names(dtypes: frozenset[torch.dtype]) -> str:
     return " or ".join(sorted(str(dtype) for dtype in dtypes))
 
 
-def check_name(keyword: str, name: str, names: Collection[str]) -> None:
+def check_name(keyword: str, name: object, names: Collection[str]) -> None:
     if name not in names:
         raise ValueError(f"{keyword} must be one of {_quoted(names)}, got {name!r}")
 
 
 def check_reduction(reduction: Reduction) -> None:
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"reduction must be one of {_quoted(_REDUCTIONS)}, got {reduction!r}")
+    check_name("reduction", reduction, _REDUCTIONS)

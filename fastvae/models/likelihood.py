@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from .. import functional
-from ..functional._arguments import Reduction
+from ..functional._arguments import Reduction, check_name
 from ..ops import OPERATORS, Likelihood
-from ._checks import check_among
 
 Variance = Literal["fixed", "shared", "per-pixel", "optimal"]
 VARIANCES: tuple[Variance, ...] = get_args(Variance)
@@ -98,8 +97,8 @@ class Observation(nn.Module):
         constant: bool = False,
     ) -> None:
         super().__init__()
-        check_among("likelihood", likelihood, names())
-        check_among("variance", variance, VARIANCES)
+        check_name("likelihood", likelihood, names())
+        check_name("variance", variance, VARIANCES)
         operator = OPERATORS[f"{likelihood}{SUFFIX}"]
         assert isinstance(operator, Likelihood)  # as `names` has it
         self.image_shape = torch.Size(image_shape)

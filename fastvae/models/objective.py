@@ -9,9 +9,8 @@ from torch import Tensor
 from .. import functional
 from .._shapes import accumulate_dtype
 from ..functional import ElboTerms
-from ..functional._arguments import FreeBitsOver, is_tensor
+from ..functional._arguments import FreeBitsOver, check_name, is_tensor
 from ..ops.noise import as_seed, draw_seed
-from ._checks import check_among
 
 if TYPE_CHECKING:
     from .vae import VAE
@@ -71,9 +70,9 @@ def terms(
         reparameterized gradient estimators for Monte Carlo objectives", eq. 8. Capacity: Burgess et al. 2018,
         "Understanding disentangling in beta-VAE", eq. 8.
     """
-    check_among("objective", objective, get_args(Objective))
-    check_among("estimator", estimator, get_args(Estimator))
-    check_among("capacity_over", capacity_over, get_args(CapacityOver))
+    check_name("objective", objective, get_args(Objective))
+    check_name("estimator", estimator, get_args(Estimator))
+    check_name("capacity_over", capacity_over, get_args(CapacityOver))
     noise: Noise = {"num_samples": num_samples, "seed": seed, "eps": eps}
     if objective == "elbo" and estimator == "pathwise":
         return _closed_form(model, x, noise, beta, free_bits, free_bits_over, capacity, capacity_over)

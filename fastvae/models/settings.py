@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from ._checks import check_among
+from ..functional._arguments import check_name
 from .likelihood import VARIANCES, Variance, names, reading_of
 
 Model = Literal["mlp", "conv", "linear"]
@@ -45,9 +45,9 @@ class Settings:
     depth: int = 1
 
     def __post_init__(self) -> None:
-        check_among("model", self.model, get_args(Model))
-        check_among("likelihood", self.likelihood, tuple(names()))
-        check_among("variance", self.variance, VARIANCES)
+        check_name("model", self.model, get_args(Model))
+        check_name("likelihood", self.likelihood, tuple(names()))
+        check_name("variance", self.variance, VARIANCES)
         # From JSON they come as lists.
         object.__setattr__(self, "image_shape", _sizes("image_shape", self.image_shape))
         object.__setattr__(self, "hidden", _sizes("hidden", self.hidden))

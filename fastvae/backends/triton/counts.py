@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from ...ops import counts as ops
-from .elementary import exp, exponentials, log, sigmoid, softplus, softplus_decay
+from .elementary import exp, exponentials, log, scaled, sigmoid, softplus, softplus_decay
 from .launch import register
 from .scale import not_negative
 from .stirling import digamma_rest, log1p_of, shift_of, stirling
@@ -166,7 +166,7 @@ def _terms(c, x, mean, inverse_dispersion):
 
 @triton.jit
 def _log_prob(t):
-    deviances = t.x * t.of_first.rest + _times(t.theta, t.of_second.rest) + (t.count.by * t.first + t.by * t.second)
+    deviances = t.x * t.of_first.rest + scaled(t.theta, t.of_second.rest) + (t.count.by * t.first + t.by * t.second)
     rests = stirling(t.inverse_n) - stirling(t.inverse_theta) - stirling(t.count.inverse)
     ratio = tl.full(t.x.shape, 1.0, t.x.dtype)
     for i in tl.static_range(shift_of(t.x.dtype)):
@@ -179,7 +179,7 @@ def _log_prob(t):
 
 @triton.jit
 def _log_prob_of_0(t):
-    return tl.where(t.boundless, float("-inf"), _times(t.theta, t.of_second.log))
+    return tl.where(t.boundless, float("-inf"), scaled(t.theta, t.of_second.log))
 
 
 @triton.jit
@@ -218,12 +218,6 @@ def _slope_of_dispersion(c, t):
     if c.log_dispersion:
         slope = t.theta * slope
     return slope
-
-
-@triton.jit
-def _times(theta, x):
-    """0 for a theta of 0, though x be infinite."""
-    return tl.where((theta == 0.0) & (x == x), 0.0, theta * x)
 
 
 @triton.jit

@@ -16,10 +16,10 @@ from .polynomials import EXP, LOG, LOG1P
 
 COMPILED = tl.constexpr(not interpreting())  # the interpreter knows no assembly
 _LOG2_E = tl.constexpr(1.44269504)
-_LN2_HIGH = tl.constexpr(0.693145752)  # 16 bits: n * _LN2_HIGH is exact
-_LN2_LOW = tl.constexpr(1.42860677e-06)
+LN2_HIGH = tl.constexpr(0.693145752)  # 16 bits: n * LN2_HIGH is exact
+LN2_LOW = tl.constexpr(1.42860677e-06)
 _ROUND_MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer
-_SQRT_HALF_BITS = tl.constexpr(0x3F3504F3)
+SQRT_HALF_BITS = tl.constexpr(0x3F3504F3)
 
 
 @triton.constexpr_function
@@ -57,7 +57,7 @@ def _reduce(t):
     """
     shifted = tl.fma(t, _LOG2_E, _ROUND_MAGIC)
     n = shifted - _ROUND_MAGIC
-    r = tl.fma(n, -_LN2_LOW, tl.fma(n, -_LN2_HIGH, t))
+    r = tl.fma(n, -LN2_LOW, tl.fma(n, -LN2_HIGH, t))
     c = polynomial(r, EXP)
     half = ((shifted.to(tl.int32, bitcast=True) << 23) + (126 << 23)).to(tl.float32, bitcast=True)
     return n, r, c, half
@@ -113,12 +113,12 @@ def _exp_decay(t):
 @triton.jit
 def log_normal(x):
     """log x for positive normal float32 x."""
-    bits = x.to(tl.int32, bitcast=True) - _SQRT_HALF_BITS  # the mantissa m lands in [sqrt(1/2), sqrt(2))
+    bits = x.to(tl.int32, bitcast=True) - SQRT_HALF_BITS  # the mantissa m lands in [sqrt(1/2), sqrt(2))
     e = (bits >> 23).to(tl.float32)
-    f = ((bits & 0x007FFFFF) + _SQRT_HALF_BITS).to(tl.float32, bitcast=True) - 1.0
+    f = ((bits & 0x007FFFFF) + SQRT_HALF_BITS).to(tl.float32, bitcast=True) - 1.0
     f2 = f * f
     p = polynomial(f, LOG)
-    return tl.fma(e, _LN2_HIGH, tl.fma(e, _LN2_LOW, tl.fma(f2 * f, p, -0.5 * f2)) + f)
+    return tl.fma(e, LN2_HIGH, tl.fma(e, LN2_LOW, tl.fma(f2 * f, p, -0.5 * f2)) + f)
 
 
 @triton.jit

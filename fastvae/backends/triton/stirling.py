@@ -7,12 +7,8 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from .elementary import degree, polynomial
+from .elementary import LN2_HIGH, LN2_LOW, SQRT_HALF_BITS, degree, polynomial
 from .polynomials import DIGAMMA, DIGAMMA_IN_DOUBLE, LOG, STIRLING, STIRLING_IN_DOUBLE
-
-_LN2_HIGH = tl.constexpr(0.693145752)
-_LN2_LOW = tl.constexpr(1.42860677e-06)
-_SQRT_HALF_BITS = tl.constexpr(0x3F3504F3)
 
 
 @triton.constexpr_function
@@ -70,13 +66,13 @@ def log1p_of(t, q):
         log = tl.where(near, small - rest, tl.log(tl.where(near, 1.0, q)))
         return Log1p(log, tl.where(near, rest, t - log))
     else:
-        bits = q.to(tl.int32, bitcast=True) - _SQRT_HALF_BITS
+        bits = q.to(tl.int32, bitcast=True) - SQRT_HALF_BITS
         exponent = bits >> 23
         e = exponent.to(tl.float32)
-        mantissa = ((bits & 0x007FFFFF) + _SQRT_HALF_BITS).to(tl.float32, bitcast=True)
+        mantissa = ((bits & 0x007FFFFF) + SQRT_HALF_BITS).to(tl.float32, bitcast=True)
         f = tl.where(exponent == 0, t, mantissa - 1.0)
         bend = f * f * tl.fma(f, polynomial(f, LOG), -0.5)
-        log = tl.fma(e, _LN2_HIGH, tl.fma(e, _LN2_LOW, bend) + f)
+        log = tl.fma(e, LN2_HIGH, tl.fma(e, LN2_LOW, bend) + f)
         log = tl.where(q == 0.0, float("-inf"), log)
         log = tl.where(q >= 0.0, log, float("nan"))
         log = tl.where(q > 3.40282347e38, q, log)
