@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._shapes import accumulate_dtype
 from ..functional import gaussian_log_prob, kl_normal, kl_standard_normal, rsample
-from ..functional._arguments import FLOATING, check_no_capture, scale_arguments
+from ..functional._arguments import FLOATING, check_name, check_no_capture, scale_arguments
 from ..ops._packed import serves
 from ..ops.noise import NORMALS, draw_seed, on_device
 from ..ops.posterior import RSAMPLE_KL_PACKED
@@ -47,8 +47,7 @@ class DiagonalGaussian:
     def __init__(self, parameters: Tensor, deterministic: bool = False, noise: Noise = "fastvae") -> None:
         if parameters.dim() < 2 or parameters.shape[1] % 2:
             raise ValueError(f"parameters must be [N, 2 C, ...], got {list(parameters.shape)}")
-        if noise not in get_args(Noise):
-            raise ValueError(f"noise must be one of {', '.join(map(repr, get_args(Noise)))}, got {noise!r}")
+        check_name("noise", noise, get_args(Noise))
         self.parameters, self.deterministic, self.noise = parameters, deterministic, noise
         self.mean, self._scale = parameters.chunk(2, dim=1)
         self._kl: Tensor | None = None

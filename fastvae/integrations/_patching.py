@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 from torch.torch_version import TorchVersion
 
 from ..distributions.diagonal_gaussian import Noise
+from ..functional._arguments import check_name
 
 _ABSENT = object()  # of an attribute that is inherited
 
@@ -97,8 +98,7 @@ class Library:
                 has been replaced then.
             ValueError: the noise is unknown.
         """
-        if noise not in get_args(Noise):
-            raise ValueError(f"noise must be one of {', '.join(map(repr, get_args(Noise)))}, got {noise!r}")
+        check_name("noise", noise, get_args(Noise))
         before = self._noise
         if before == noise:
             return Patch(self, self._names(), before)

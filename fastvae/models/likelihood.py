@@ -103,7 +103,7 @@ class Observation(nn.Module):
         assert isinstance(operator, Likelihood)  # as `names` has it
         self.image_shape = torch.Size(image_shape)
         self.likelihood, self.variance = likelihood, variance
-        self._x_scale = operator.x_scale if "x_scale" in operator.constants else {}  # of pixels, not of counts
+        self._x_scale = operator.x_scale  # of pixels, not of counts
         self._input = INPUTS.get(operator.support)
         self._log_prob = getattr(functional, _function(likelihood))
         self._reading = reading_of(likelihood)

@@ -35,7 +35,8 @@ class Likelihood(Operator):
     ) -> None:
         arguments = f"{tensors}, Tensor? weight, int event_ndim, {constants}"
         super().__init__(name, arguments, ("log_prob",), value, gradient, differentiable)
-        self.support, self.x_scale = support, x_scale
+        self.support = support
+        self.x_scale = x_scale if "x_scale" in self.constants else {}
         self.one_pass = one_pass_contract(self)
         self.row_wise = RowWise(self, self.one_pass)
         self.total = total(self, self.one_pass)
