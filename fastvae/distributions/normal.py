@@ -12,7 +12,7 @@ from torch.distributions import kl
 from .._shapes import promoted_dtype
 from ..functional import gaussian_log_prob, kl_normal, rsample
 from ..ops._packed import serves
-from ..ops.noise import NORMALS, draw_seed
+from ..ops.noise import normals_like
 
 # Elements up to which, on a CPU, three calls of torch's take less time than one through Python's autograd. With
 # gradients they do at any size there: backward reads the noise, and does not make it again.
@@ -35,7 +35,7 @@ class Normal(torch.distributions.Normal):
         """loc + scale * eps, [*sample_shape, *batch_shape]; differentiable in both."""
         loc, scale = self.loc, self.scale
         if not sample_shape and _is_small(loc, scale):
-            return torch.addcmul(loc, scale, NORMALS.call(draw_seed(loc), loc.numel()).view(loc.shape))
+            return torch.addcmul(loc, scale, normals_like(loc))
         if not sample_shape:
             return rsample(loc, scale, scale_as="std")
         shape = self._extended_shape(torch.Size(sample_shape))

@@ -15,25 +15,17 @@ from torch import Tensor
 
 from ..distributions.diagonal_gaussian import Noise
 from ..functional import gaussian_log_prob, kl_standard_normal, rsample
-from ..ops.noise import NORMALS, draw_seed
+from ..ops.noise import normals_like
 from ._patching import Library, Replacement
 
 
 def _replacements(noise: Noise) -> Iterator[Replacement]:
     from pythae.models import IWAE, VAE
 
-    draw = _torchs if noise == "torch" else _streams
+    draw = torch.randn_like if noise == "torch" else normals_like
     for model, loss_function in ((VAE, _vae_loss), (IWAE, _iwae_loss)):
         yield Replacement(model, "_sample_gauss", _sampler(draw))
         yield Replacement(model, "loss_function", loss_function)
-
-
-def _torchs(std: Tensor) -> Tensor:
-    return torch.randn_like(std)
-
-
-def _streams(std: Tensor) -> Tensor:
-    return NORMALS.call(draw_seed(std), std.numel()).view(std.shape)
 
 
 def _sampler(draw: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:

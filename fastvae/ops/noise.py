@@ -80,3 +80,9 @@ def as_seed(seed: int | torch.Tensor, device: torch.device) -> torch.Tensor:
     if not -(2**63) <= seed < 2**63:
         seed = (seed + 2**63) % 2**64 - 2**63
     return torch.full((), seed, dtype=torch.int64, device=device)
+
+
+def normals_like(like: torch.Tensor) -> torch.Tensor:
+    """The stream's, of a seed that torch's generator draws: float32, shaped like the tensor and on its device."""
+    eps: torch.Tensor = NORMALS.call(draw_seed(like), like.numel())
+    return eps.view(like.shape)
