@@ -36,13 +36,17 @@ Placements = tuple[Placement, ...]
 
 
 class Case(NamedTuple):
-    """`call` of operands that are so placed. How its results and gradients are to be, where None does not say."""
+    """`call` of operands that are so placed. How its results and gradients are to be, where None does not say.
+
+    Of the operands, the first `constants` are not differentiable.
+    """
 
     call: Callable[..., Any]
     operands: tuple[Tensor, ...]
     placements: Placements
     results: Placements | None = None
     gradients: Placements | None = None
+    constants: int = 0
 
 
 # --- every operator ---
@@ -62,6 +66,7 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], Placement, Placement, Placement, Place
 def cases_of(operator: Operator) -> Iterator[tuple[str, Case]]:
     example = examples.EXAMPLES[operator.name]
     reductions = ("none", "sum", "mean") if isinstance(operator, Likelihood) or operator.name == "elbo" else (None,)
+    constants = len(operator.operands) - len(operator.differentiable)
     for reduction in reductions:
         keywords = {**example.keywords, **({} if reduction is None else {"reduction": reduction})}
         for layout, (shape, *placed) in LAYOUTS.items():
@@ -75,7 +80,7 @@ def cases_of(operator: Operator) -> Iterator[tuple[str, Case]]:
             call = functools.partial(example.call, **keywords)
             yield (
                 f"{operator.name}, {reduction}, {layout}",
-                Case(call, (*others, last), tuple(placements), results, tuple(gradients)),
+                Case(call, (*others, last), tuple(placements), results, tuple(gradients[constants:]), constants),
             )
 
 
@@ -169,7 +174,7 @@ def check(case: Case) -> None:
     leaves = [t.clone().requires_grad_() for t in case.operands]
     results = examples.several(case.call(*leaves))
     upstream = [torch.linspace(0.5, 1.5, r.numel()).reshape(r.shape) for r in results]
-    grads = torch.autograd.grad(results, leaves, upstream)
+    grads = torch.autograd.grad(results, leaves[case.constants :], upstream)
     shards = [
         distribute_tensor(t, mesh, [p]).requires_grad_() for t, p in zip(case.operands, case.placements, strict=True)
     ]
@@ -177,7 +182,7 @@ def check(case: Case) -> None:
     given_upstream = [
         distribute_tensor(u, mesh, after_a_sum(g.placements)) for u, g in zip(upstream, given, strict=True)
     ]
-    given_grads = torch.autograd.grad(given, shards, given_upstream)
+    given_grads = torch.autograd.grad(given, shards[case.constants :], given_upstream)
     for value, wanted in zip((*given, *given_grads), (*results, *grads), strict=True):
         assert value.shape == wanted.shape
         torch.testing.assert_close(value.full_tensor(), wanted)
