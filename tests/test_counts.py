@@ -148,6 +148,38 @@ def test_the_usual_expression_is_wrong_where_this_is_right():
     assert (fastvae.negative_binomial_log_prob(x, mean, dispersion, event_ndim=0) - truth).abs() < 1e-5
 
 
+# --- zeros ---
+
+
+def among(x, mean, dispersion, zero_logits, weight, **keywords):
+    """Value and gradients, element by element."""
+    leaves = [t.clone().requires_grad_() for t in (mean, dispersion, *zero_logits)]
+    leaves += [] if zero_logits else [x.clone().requires_grad_()]
+    given = (x, *leaves) if zero_logits else (leaves[-1], *leaves[:-1])
+    log_prob = fastvae.negative_binomial_log_prob(*given, event_ndim=0, **keywords)
+    return [log_prob, *torch.autograd.grad(log_prob, leaves, weight)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("mean_as", "dispersion_as"), [USUAL, ("log_mean", "log_inverse_dispersion"), ("logits", "inverse_dispersion")]
+)
+@pytest.mark.parametrize("inflated", [False, True])
+def test_an_element_is_the_same_among_zeros_as_among_others(inflated, mean_as, dispersion_as, dtype):
+    torch.manual_seed(0)
+    log_mean, log_dispersion, logits, weight = 4 * torch.randn(4, 1300, dtype=torch.float64)
+    mean = log_mean.exp() if mean_as == "mean" else log_mean
+    dispersion = log_dispersion.exp() if dispersion_as == "inverse_dispersion" else log_dispersion
+    *operands, logits, weight = (t.to(dtype) for t in (mean, dispersion, logits, weight))
+    few = torch.where(torch.rand(1300) < 0.1, torch.arange(1300) % 9, 0).to(dtype)
+    many = torch.where(few == 0, torch.arange(1300) % 4, few).to(dtype)
+    keywords = {"mean_as": mean_as, "dispersion_as": dispersion_as}
+    zero_logits = (logits,) if inflated else ()
+    same = few == many
+    for ours, others in zip(*(among(x, *operands, zero_logits, weight, **keywords) for x in (few, many)), strict=True):
+        assert torch.equal(ours[same], others[same])
+
+
 # --- limits ---
 
 

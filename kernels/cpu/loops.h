@@ -22,6 +22,9 @@ FASTVAE_FN float load(BFloat16 x) { return to_float(x); }
 template <class D>
 constexpr unsigned kTensors = ((1u << (D::inputs - D::sampled)) - 1) >> D::first_tensor << D::first_tensor;
 
+// Of counts most are 0. Beyond 5 of 8 that are not, bringing those together costs more than it saves.
+constexpr int64_t kFew = 5, kFewOf = 8, kGathered = kTile / 4;
+
 // In memory as `Stored` where it is a tensor, in the arithmetic type elsewhere.
 template <class D, class T, class Stored, size_t k>
 using Element = std::conditional_t<(kTensors<D> >> k & 1) != 0, Stored, T>;
@@ -42,14 +45,56 @@ FASTVAE_FN void loop(const Constants<T>& c, const void* const* in, void* const* 
 }
 
 template <class D, class T, class Stored, unsigned wanted>
+FASTVAE_FN void loop(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
+  loop<D, T, Stored, wanted>(c, in, out, n, std::make_index_sequence<D::inputs>(),
+                             std::make_index_sequence<D::outputs>());
+}
+
+// Elements that lie apart, brought together for a loop over them.
+template <class D, class T, class Stored, unsigned wanted, size_t... I, size_t... O>
+FASTVAE_FN void loop_over(const int32_t* indices, const Constants<T>& c, const void* const* in, void* const* out,
+                          int64_t n, std::index_sequence<I...>, std::index_sequence<O...>) {
+  std::tuple<Element<D, T, Stored, I>[kGathered]...> x;
+  T y[sizeof...(O)][kGathered];
+  for (int64_t k = 0; k < n; ++k)
+    ((std::get<I>(x)[k] = static_cast<const Element<D, T, Stored, I>*>(in[I])[indices[k]]), ...);
+  const void* const inputs[] = {std::get<I>(x)...};
+  void* const outputs[] = {y[O]...};
+  loop<D, T, Stored, wanted>(c, inputs, outputs, n);
+  for (int64_t k = 0; k < n; ++k)
+    ((wanted >> O & 1 ? void(static_cast<T*>(out[O])[indices[k]] = y[O][k]) : void()), ...);
+}
+
+// All elements by what is short at 0, then those that are not 0 once more; where these are many, all by the whole.
+template <class D, class T, class Stored, unsigned wanted>
+void loop_of_counts(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
+  const auto* x = static_cast<const Stored*>(in[D::first_tensor]);
+  int32_t indices[kTile];
+  int64_t others = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    indices[others] = static_cast<int32_t>(i);
+    others += load(x[i]) != T(0);
+  }
+  if (others * kFewOf > n * kFew) return loop<D, T, Stored, wanted>(c, in, out, n);
+  loop<typename D::AtZero, T, Stored, wanted>(c, in, out, n);
+  for (int64_t k = 0; k < others; k += kGathered)
+    loop_over<D, T, Stored, wanted>(indices + k, c, in, out, others - k < kGathered ? others - k : kGathered,
+                                    std::make_index_sequence<D::inputs>(), std::make_index_sequence<D::outputs>());
+}
+
+template <class D, class T, class Stored, unsigned wanted>
+void run_with(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
+  if constexpr (std::is_same_v<typename D::AtZero, D>) loop<D, T, Stored, wanted>(c, in, out, n);
+  else loop_of_counts<D, T, Stored, wanted>(c, in, out, n);
+}
+
+template <class D, class T, class Stored, unsigned wanted>
 void run_loop(const Constants<double>& c, const void* const* in, void* const* out, int64_t n) {
-  auto inputs = std::make_index_sequence<D::inputs>();
-  auto outputs = std::make_index_sequence<D::outputs>();
   Constants<T> constants(c);
-  if (!c.is_usual()) return loop<D, T, Stored, wanted>(constants, in, out, n, inputs, outputs);
+  if (!c.is_usual()) return run_with<D, T, Stored, wanted>(constants, in, out, n);
   // The usual call again, with what is usual known to the compiler: a third of the instructions fall away.
   constants.make_usual();
-  loop<D, T, Stored, wanted>(constants, in, out, n, inputs, outputs);
+  run_with<D, T, Stored, wanted>(constants, in, out, n);
 }
 
 // A formula in one direction: by arithmetic, and by bits what is written. A loop that writes everything is always

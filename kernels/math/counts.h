@@ -75,24 +75,69 @@ struct PoissonLogProb {
   }
 };
 
-// What a negative binomial's value and gradients are made of. n = x + theta, m = mean + theta.
+// A negative binomial's parameters as they are read.
 template <class T>
-struct NegativeBinomialTerms {
-  T x, mean, theta;
-  Count<T> count;
-  T by, n, value_n, inverse_n, inverse_theta, inverse_m;  // n and theta are shifted by the same
-  T first, second;                                        // the deviances' arguments
-  bool boundless;                                         // the mean
-  Log1p<T> of_first, of_second;
+struct NegativeBinomialParameters {
+  T mean, theta, m;  // m = mean + theta
+  bool boundless;    // the mean
 
-  FASTVAE_FN NegativeBinomialTerms(const Constants<T>& c, T x_, T mean_, T dispersion) : x(x_) {
+  FASTVAE_FN NegativeBinomialParameters(const Constants<T>& c, T mean_, T dispersion) {
     T given = choose(c.log_dispersion != T(0), exp(dispersion), dispersion);
     T by_itself = choose(c.log_mean != T(0), exp(mean_), mean_);
     theta = min(not_negative(given), kMostCounted<T>);
     T whole = not_negative(choose(c.odds != T(0), given * by_itself, by_itself));
     boundless = whole == T(INFINITY);
     mean = min(whole, kMostCounted<T>);
-    T m = max(theta + mean, T(1e-35));
+    m = max(theta + mean, T(1e-35));
+  }
+};
+
+// log(theta / m) and what Taylor's series leaves of it, finite: 0 times either must be 0.
+template <class T>
+FASTVAE_FN Log1p<T> bounded_log1p_of(T t, T q) {
+  constexpr T most = kMostCounted<T> * kMostCounted<T>;
+  Log1p<T> result = log1p_of(t, q);
+  return {max(result.log, -most), min(result.rest, most)};
+}
+
+// What a negative binomial's value and gradients are made of at x = 0.
+template <class T>
+struct NegativeBinomialZero : NegativeBinomialParameters<T> {
+  using Parameters = NegativeBinomialParameters<T>;
+  using Parameters::boundless, Parameters::m, Parameters::mean, Parameters::theta;
+  T inverse_m;
+  Log1p<T> of_second;
+
+  FASTVAE_FN NegativeBinomialZero(const Constants<T>& c, T mean_, T dispersion) : Parameters(c, mean_, dispersion) {
+    inverse_m = T(1) / m;
+    of_second = bounded_log1p_of(-mean * inverse_m, theta * inverse_m);
+  }
+
+  FASTVAE_FN T log_prob() const { return choose(boundless, -T(INFINITY), theta * of_second.log); }
+
+  FASTVAE_FN T slope_mean(const Constants<T>& c) const {
+    return theta * inverse_m * choose(c.log_mean != T(0), -mean, T(-1));
+  }
+
+  FASTVAE_FN T slope_dispersion(const Constants<T>& c) const {
+    T slope = choose(c.odds != T(0), of_second.log, -of_second.rest);
+    return choose(c.log_dispersion != T(0), theta * slope, slope);
+  }
+};
+
+// The same of any x, to the same bits at x = 0. n = x + theta.
+template <class T>
+struct NegativeBinomialTerms : NegativeBinomialParameters<T> {
+  using Parameters = NegativeBinomialParameters<T>;
+  using Parameters::boundless, Parameters::m, Parameters::mean, Parameters::theta;
+  T x;
+  Count<T> count;
+  T by, n, value_n, inverse_n, inverse_theta, inverse_m;  // n and theta are shifted by the same
+  T first, second;                                        // the deviances' arguments
+  Log1p<T> of_first, of_second;
+
+  FASTVAE_FN NegativeBinomialTerms(const Constants<T>& c, T x_, T mean_, T dispersion)
+      : Parameters(c, mean_, dispersion), x(x_) {
     by = shift_of(theta);
     n = x + theta;
     value_n = n + by;
@@ -108,11 +153,10 @@ struct NegativeBinomialTerms {
     T shifted_mean = (by - count.by) * mean;
     first = fma(theta, (mean - x) - count.by, shifted_mean) * inverse_x_m;
     second = fma(theta, x - mean, -by * mean) * (inverse_theta * inverse_m);
+    T ratio = (value_n * inverse_m) * (theta * inverse_theta);
     of_first = log1p_of(first, value_n * (mean * inverse_x_m));
-    of_second = log1p_of(second, (value_n * inverse_m) * (theta * inverse_theta));
-    // 0 times this must be 0.
-    of_second.log = max(of_second.log, -kMostCounted<T> * kMostCounted<T>);
-    of_second.rest = min(of_second.rest, kMostCounted<T> * kMostCounted<T>);
+    of_second = bounded_log1p_of(choose(x == T(0), -mean * inverse_m, second),
+                                 choose(x == T(0), theta * inverse_m, ratio));
   }
 
   FASTVAE_FN T log_prob() const {
@@ -158,10 +202,26 @@ struct NegativeBinomialTerms {
   }
 };
 
+template <class T>
+struct NegativeBinomialLogProbAtZero {
+  static FASTVAE_FN void value(const Constants<T>& c, T, T mean, T dispersion, T& log_prob) {
+    log_prob = NegativeBinomialZero<T>(c, mean, dispersion).log_prob();
+  }
+
+  static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T, T mean, T dispersion, T& grad_x, T& grad_mean,
+                                  T& grad_dispersion) {
+    NegativeBinomialZero<T> terms(c, mean, dispersion);
+    grad_x = grad * NegativeBinomialTerms<T>(c, T(0), mean, dispersion).slope_x();
+    grad_mean = grad * terms.slope_mean(c);
+    grad_dispersion = grad * terms.slope_dispersion(c);
+  }
+};
+
 // Gamma(x + theta) / (Gamma(theta) x!) (theta / (theta + mean))^theta (mean / (theta + mean))^x
 template <class T>
 struct NegativeBinomialLogProb {
   static constexpr bool long_winded = true;
+  using AtZero = NegativeBinomialLogProbAtZero<T>;
   static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T dispersion, T& log_prob) {
     log_prob = NegativeBinomialTerms<T>(c, x, mean, dispersion).log_prob();
   }
@@ -184,19 +244,36 @@ struct Zero {
   T log_others, slope_others;  // log(sigmoid(-a)), and its derivative
 
   FASTVAE_FN Zero(T a, T b) {
-    T e = exp_decay(-abs(a)), d = exp_decay(-abs(a - b)), inverse = T(1) / ((T(1) + e) * (T(1) + d));
-    T tail = inverse * (T(1) + d), others = choose(a < T(0), T(1), e) * tail;  // sigmoid(-a)
-    T softplus_a = max(a, T(0)) + log1p_unit(e);
-    T rest = inverse * (T(1) + e);
-    of_counts = choose(a < b, T(1), d) * rest;
-    // (e^a + e^b) / (e^a + 1) less 1, where that is small; else by the larger of a and b.
-    T change = exponentials(b).expm1 * others;
-    T far = (max(a, b) + log1p_unit(d)) - softplus_a;
-    bool near = change > T(-0.5);
-    log_prob = choose(near, log1p_of(choose(near, change, T(0)), choose(near, change, T(0)) + T(1)).log, far);
-    slope_logits = -change * (choose(a < b, d, T(1)) * rest);
-    log_others = -softplus_a;
-    slope_others = -choose(a < T(0), e, T(1)) * tail;
+    // Where both are far below 0 they are taken relative to the larger.
+    T shift = min(max(a, b), T(-64)) + T(64), e = exp_decay(-abs(a) - shift);
+    Exponentials<T> of_b = exponentials(b - shift);
+    bool inflated = a >= T(0);
+    T excess = choose(inflated, T(1), e), counts = of_b.exp * choose(inflated, e, T(1));  // e^a : e^b
+    T inverse = T(1) / ((T(1) + e) * (excess + counts)), of_all = inverse * (T(1) + e);
+    T tail = inverse * (excess + counts), others = choose(inflated, e, T(1)) * tail;  // sigmoid(-a)
+    of_counts = counts * of_all;
+    // (e^a + e^b) / (e^a + 1) less 1, where that is small.
+    T change = of_b.expm1 * others;
+    log_prob = log1p_of(change, choose(change > T(-0.5), change + T(1), (excess + counts) * tail)).log + shift;
+    slope_logits = -change * (excess * of_all);
+    log_others = -(max(a, T(0)) + log1p_unit(e));
+    slope_others = -excess * tail;
+  }
+};
+
+template <class T>
+struct ZeroInflatedNegativeBinomialLogProbAtZero {
+  static FASTVAE_FN void value(const Constants<T>& c, T, T mean, T dispersion, T zero_logits, T& log_prob) {
+    log_prob = Zero<T>(zero_logits, NegativeBinomialZero<T>(c, mean, dispersion).log_prob()).log_prob;
+  }
+
+  static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T, T mean, T dispersion, T zero_logits, T& grad_mean,
+                                  T& grad_dispersion, T& grad_zero_logits) {
+    NegativeBinomialZero<T> terms(c, mean, dispersion);
+    Zero<T> zero(zero_logits, terms.log_prob());
+    grad_mean = grad * (zero.of_counts * terms.slope_mean(c));
+    grad_dispersion = grad * (zero.of_counts * terms.slope_dispersion(c));
+    grad_zero_logits = grad * zero.slope_logits;
   }
 };
 
@@ -204,16 +281,17 @@ struct Zero {
 template <class T>
 struct ZeroInflatedNegativeBinomialLogProb {
   static constexpr bool long_winded = true;
+  using AtZero = ZeroInflatedNegativeBinomialLogProbAtZero<T>;
   static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T dispersion, T zero_logits, T& log_prob) {
     NegativeBinomialTerms<T> terms(c, x, mean, dispersion);
-    Zero<T> zero(zero_logits, terms.log_prob_of_0());
+    Zero<T> zero(zero_logits, choose(x == T(0), terms.log_prob_of_0(), T(0)));
     log_prob = choose(x == T(0), zero.log_prob, terms.log_prob() + zero.log_others);
   }
 
   static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T mean, T dispersion, T zero_logits, T& grad_mean,
                                   T& grad_dispersion, T& grad_zero_logits) {
     NegativeBinomialTerms<T> terms(c, x, mean, dispersion);
-    Zero<T> zero(zero_logits, terms.log_prob_of_0());
+    Zero<T> zero(zero_logits, choose(x == T(0), terms.log_prob_of_0(), T(0)));
     T of_counts = choose(x == T(0), zero.of_counts, T(1));
     grad_mean = grad * (of_counts * terms.slope_mean(c));
     grad_dispersion = grad * (of_counts * terms.slope_dispersion(c));

@@ -38,6 +38,16 @@ constexpr bool kLongWinded = false;
 template <class F>
 constexpr bool kLongWinded<F, std::enable_if_t<F::long_winded>> = true;
 
+// `AtZero` is a formula that gives the same bits where the first tensor is 0, for less; F itself where there is none.
+template <class F, class = void>
+struct AtZeroOf {
+  using type = F;
+};
+template <class F>
+struct AtZeroOf<F, std::void_t<typename F::AtZero>> {
+  using type = typename F::AtZero;
+};
+
 // `numbers` says how many of a value's inputs, the first, are one number for all elements.
 template <class F, class = void>
 constexpr int kNumbers = 0;
@@ -61,6 +71,7 @@ struct OfArrays<function, Counts, std::index_sequence<I...>, std::index_sequence
 // `sampled`. The outputs from `first_optional` on may be left uncomputed where nobody wants them.
 template <class F>
 struct Value : OfArrays<&F::value> {
+  using AtZero = Value<typename AtZeroOf<F>::type>;
   static constexpr Direction direction = Direction::value;
   static constexpr bool long_winded = kLongWinded<F>;
   static constexpr int sampled = kSamples<F> ? 1 : 0;
@@ -69,6 +80,7 @@ struct Value : OfArrays<&F::value> {
 
 template <class F>
 struct Gradient : OfArrays<&F::gradient> {
+  using AtZero = Gradient<typename AtZeroOf<F>::type>;
   static constexpr Direction direction = Direction::gradient;
   static constexpr bool long_winded = kLongWinded<F>;
   static constexpr int sampled = kSamples<F> ? 2 : 0;
@@ -78,12 +90,14 @@ struct Gradient : OfArrays<&F::gradient> {
 // Of a likelihood: few want the gradient of x, which may cost more than the others together.
 template <class F>
 struct LikelihoodGradient : Gradient<F> {
+  using AtZero = LikelihoodGradient<typename AtZeroOf<F>::type>;
   static constexpr int first_optional = 0;
 };
 
 // A loss in one pass: `factor` times the value, and the gradients of its negative.
 template <class F>
 struct OnePass {
+  using AtZero = OnePass<typename AtZeroOf<F>::type>;
   static constexpr Direction direction = Direction::one_pass;
   static constexpr bool long_winded = kLongWinded<F>;
   static constexpr int inputs = Value<F>::inputs, outputs = 1 + Gradient<F>::outputs;
