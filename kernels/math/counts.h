@@ -155,8 +155,8 @@ struct NegativeBinomialTerms : NegativeBinomialParameters<T> {
     second = fma(theta, x - mean, -by * mean) * (inverse_theta * inverse_m);
     T ratio = (value_n * inverse_m) * (theta * inverse_theta);
     of_first = log1p_of(first, value_n * (mean * inverse_x_m));
-    of_second = bounded_log1p_of(choose(x == T(0), -mean * inverse_m, second),
-                                 choose(x == T(0), theta * inverse_m, ratio));
+    of_second =
+        bounded_log1p_of(choose(x == T(0), -mean * inverse_m, second), choose(x == T(0), theta * inverse_m, ratio));
   }
 
   FASTVAE_FN T log_prob() const {
