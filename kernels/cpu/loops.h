@@ -67,7 +67,7 @@ FASTVAE_FN void loop_over(const int32_t* indices, const Constants<T>& c, const v
 
 // All elements by what is short at 0, then those that are not 0 once more; where these are many, all by the whole.
 template <class D, class T, class Stored, unsigned wanted>
-void loop_of_counts(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
+FASTVAE_FN void loop_of_counts(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
   const auto* x = static_cast<const Stored*>(in[D::first_tensor]);
   int32_t indices[kTile];
   int64_t others = 0;
@@ -83,7 +83,7 @@ void loop_of_counts(const Constants<T>& c, const void* const* in, void* const* o
 }
 
 template <class D, class T, class Stored, unsigned wanted>
-void run_with(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
+FASTVAE_FN void run_with(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
   if constexpr (std::is_same_v<typename D::AtZero, D>) loop<D, T, Stored, wanted>(c, in, out, n);
   else loop_of_counts<D, T, Stored, wanted>(c, in, out, n);
 }

@@ -19,6 +19,10 @@ constexpr T kMostCounted = T(1e15);
 template <>
 constexpr double kMostCounted<double> = 1e100;
 
+// A dispersion is at least this share of the whole: 0 times its logarithm must be 0.
+template <class T>
+constexpr T kLeastShare = T(1.17549435e-38);
+
 // By how much an argument is shifted.
 template <class T>
 FASTVAE_FN T shift_of(T argument) {
@@ -88,17 +92,9 @@ struct NegativeBinomialParameters {
     T whole = not_negative(choose(c.odds != T(0), given * by_itself, by_itself));
     boundless = whole == T(INFINITY);
     mean = min(whole, kMostCounted<T>);
-    m = max(theta + mean, T(1e-35));
+    m = theta + mean + T(1e-35);
   }
 };
-
-// log(theta / m) and what Taylor's series leaves of it, finite: 0 times either must be 0.
-template <class T>
-FASTVAE_FN Log1p<T> bounded_log1p_of(T t, T q) {
-  constexpr T most = kMostCounted<T> * kMostCounted<T>;
-  Log1p<T> result = log1p_of(t, q);
-  return {max(result.log, -most), min(result.rest, most)};
-}
 
 // What a negative binomial's value and gradients are made of at x = 0.
 template <class T>
@@ -110,7 +106,7 @@ struct NegativeBinomialZero : NegativeBinomialParameters<T> {
 
   FASTVAE_FN NegativeBinomialZero(const Constants<T>& c, T mean_, T dispersion) : Parameters(c, mean_, dispersion) {
     inverse_m = T(1) / m;
-    of_second = bounded_log1p_of(-mean * inverse_m, theta * inverse_m);
+    of_second = log1p_normal(-mean * inverse_m, max(theta * inverse_m, kLeastShare<T>));
   }
 
   FASTVAE_FN T log_prob() const { return choose(boundless, -T(INFINITY), theta * of_second.log); }
@@ -153,10 +149,10 @@ struct NegativeBinomialTerms : NegativeBinomialParameters<T> {
     T shifted_mean = (by - count.by) * mean;
     first = fma(theta, (mean - x) - count.by, shifted_mean) * inverse_x_m;
     second = fma(theta, x - mean, -by * mean) * (inverse_theta * inverse_m);
-    T ratio = (value_n * inverse_m) * (theta * inverse_theta);
+    T share = (value_n * inverse_m) * (theta * inverse_theta);
     of_first = log1p_of(first, value_n * (mean * inverse_x_m));
-    of_second =
-        bounded_log1p_of(choose(x == T(0), -mean * inverse_m, second), choose(x == T(0), theta * inverse_m, ratio));
+    of_second = log1p_normal(choose(x == T(0), -mean * inverse_m, second),
+                             max(choose(x == T(0), theta * inverse_m, share), kLeastShare<T>));
   }
 
   FASTVAE_FN T log_prob() const {
@@ -246,7 +242,7 @@ struct Zero {
   FASTVAE_FN Zero(T a, T b) {
     // Where both are far below 0 they are taken relative to the larger.
     T shift = min(max(a, b), T(-64)) + T(64), e = exp_decay(-abs(a) - shift);
-    Exponentials<T> of_b = exponentials(b - shift);
+    Decay<T> of_b = decay(b - shift);
     bool inflated = a >= T(0);
     T excess = choose(inflated, T(1), e), counts = of_b.exp * choose(inflated, e, T(1));  // e^a : e^b
     T inverse = T(1) / ((T(1) + e) * (excess + counts)), of_all = inverse * (T(1) + e);
@@ -254,7 +250,7 @@ struct Zero {
     of_counts = counts * of_all;
     // (e^a + e^b) / (e^a + 1) less 1, where that is small.
     T change = of_b.expm1 * others;
-    log_prob = log1p_of(change, choose(change > T(-0.5), change + T(1), (excess + counts) * tail)).log + shift;
+    log_prob = log1p_normal(change, choose(change > T(-0.5), change + T(1), (excess + counts) * tail)).log + shift;
     slope_logits = -change * (excess * of_all);
     log_others = -(max(a, T(0)) + log1p_unit(e));
     slope_others = -excess * tail;

@@ -178,16 +178,30 @@ FASTVAE_FN float exp(float t) {
 }
 FASTVAE_FN double exp(double t) { return std::exp(t); }
 
-// e^t for t <= 0.
-FASTVAE_FN float exp_decay(float t) {
-  Reduced e = reduce(max(t, kLeastExponent));
+FASTVAE_FN float scaled_decay(const Reduced& e) {
 #if defined(FASTVAE_GPU)
   return scale_by_power(1.0f + e.expm1(), e.power);
 #else
   return (1.0f + e.expm1()) * power_of_two(e.power + 64) * 0x1p-64f;
 #endif
 }
+
+// e^t for t <= 0.
+FASTVAE_FN float exp_decay(float t) { return scaled_decay(reduce(max(t, kLeastExponent))); }
 FASTVAE_FN double exp_decay(double t) { return std::exp(t); }
+
+// e^t and e^t - 1 for t <= 0.
+template <class T>
+struct Decay {
+  T exp, expm1;
+};
+
+FASTVAE_FN Decay<float> decay(float t) {
+  Reduced e = reduce(max(t, kLeastExponent));
+  float power = power_of_two(max(e.power, -100));
+  return {scaled_decay(e), fma(power, e.expm1(), power - 1.0f)};
+}
+FASTVAE_FN Decay<double> decay(double t) { return {std::exp(t), std::expm1(t)}; }
 
 // log for positive normal x only.
 FASTVAE_FN float log_normal(float x) {

@@ -30,18 +30,24 @@ struct Log1p {
   T log, rest;
 };
 
-FASTVAE_FN Log1p<float> log1p_of(float t, float q) {
+// Of positive normal q; NaN comes through.
+FASTVAE_FN Log1p<float> log1p_normal(float t, float q) {
   int32_t bits = bit_cast<int32_t>(q) - 0x3f3504f3;
   int32_t exponent = bits >> 23;
   bool near = exponent == 0;
   float e = static_cast<float>(exponent);
   float f = choose(near, t, bit_cast<float>((bits & 0x007fffff) + 0x3f3504f3) - 1.0f);
   float bend = f * f * fma(f, log_polynomial(f), -0.5f);
-  float log = fma(e, kLn2High, fma(e, kLn2Low, bend) + f);
-  log = choose(q == 0.0f, -INFINITY, log);
+  float log = fma(e, kLn2High, fma(e, kLn2Low, bend) + f) + (q - q);
+  return {log, choose(near, -bend, t - log)};
+}
+
+FASTVAE_FN Log1p<float> log1p_of(float t, float q) {
+  Log1p<float> normal = log1p_normal(t, q);
+  float log = choose(q == 0.0f, -INFINITY, normal.log);
   log = choose(q >= 0.0f, log, NAN);
   log = choose(q > 3.40282347e38f, q, log);
-  return {log, choose(near, -bend, t - log)};
+  return {log, choose(log == normal.log, normal.rest, t - log)};
 }
 
 FASTVAE_FN Log1p<double> log1p_of(double t, double q) {
@@ -54,5 +60,6 @@ FASTVAE_FN Log1p<double> log1p_of(double t, double q) {
   }
   return {log, near ? r * (t - 2 * series) : t - log};
 }
+FASTVAE_FN Log1p<double> log1p_normal(double t, double q) { return log1p_of(t, q); }
 
 }  // namespace fastvae::FASTVAE_ISA
