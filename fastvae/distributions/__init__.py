@@ -4,9 +4,19 @@ Unlike torch's they check no data by default: that would stall a GPU. `validate_
 """
 
 from .bernoulli import Bernoulli
+from .counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from .diagonal_gaussian import DiagonalGaussian
 from .independent import Independent
 from .normal import Normal
 from .oobleck import OobleckDiagonalGaussian
 
-__all__ = ["Bernoulli", "DiagonalGaussian", "Independent", "Normal", "OobleckDiagonalGaussian"]
+__all__ = [
+    "Bernoulli",
+    "DiagonalGaussian",
+    "Independent",
+    "NegativeBinomial",
+    "Normal",
+    "OobleckDiagonalGaussian",
+    "Poisson",
+    "ZeroInflatedNegativeBinomial",
+]

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.distributions import kl, kl_divergence
 
 from .bernoulli import Bernoulli
+from .counts import NegativeBinomial, Poisson
 from .normal import Normal, summed_kl
 
-_FUSED = (Bernoulli, Normal)
+_FUSED = (Bernoulli, NegativeBinomial, Normal, Poisson)
 
 
 class Independent(torch.distributions.Independent):
