@@ -363,6 +363,11 @@ def test_the_choice_is_made_anew_where_it_changes():
         assert operators_in(fastvae.bernoulli_log_prob, x, logits) == {"bernoulli_log_prob"}
 
 
+def test_a_long_formula_is_never_the_compilers_on_a_cpu():
+    assert compiled.choose(OPERATORS["bernoulli_log_prob"], 24, "cpu") == "formula"
+    assert compiled.choose(OPERATORS["negative_binomial_log_prob"], 24, "cpu") == "kernel"
+
+
 def test_an_unknown_choice_is_an_error():
     with pytest.raises(ValueError, match="'formula' or 'kernel'"), compiled.to("fused"):
         pass

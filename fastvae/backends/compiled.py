@@ -24,14 +24,15 @@ class Largest(NamedTuple):
     sample: float  # of operators that sample
     plain: float
     row_wise: float  # of those that a kernel computes together with their gradients
+    long_winded: float  # of those that a compiler takes a minute over
 
 
 # By type of device. Of the CPU, near where the two are equal: `python -m benchmarks --suite full -k scaling`. Of a GPU
 # by counting launches and bytes, not measured: what has no noise is fused into one launch, and reads no more than a
 # kernel does; with noise it takes a launch and a tensor more.
 LARGEST_FORMULA = {
-    "cpu": Largest(sample=2**15, plain=2**15, row_wise=2**15),
-    "cuda": Largest(sample=-1, plain=math.inf, row_wise=math.inf),
+    "cpu": Largest(sample=2**15, plain=2**15, row_wise=2**15, long_winded=-1),
+    "cuda": Largest(sample=-1, plain=math.inf, row_wise=math.inf, long_winded=math.inf),
 }
 
 
@@ -64,8 +65,15 @@ def choose(operator: Operator, numel: int | torch.SymInt, device_type: str) -> C
     largest = LARGEST_FORMULA.get(device_type)
     if largest is None:
         return "formula"
-    limit = largest.sample if operator.samples else largest.row_wise if operator.row_wise else largest.plain
-    return "formula" if _expected(numel) <= limit else "kernel"
+    return "formula" if _expected(numel) <= _limit(largest, operator) else "kernel"
+
+
+def _limit(largest: Largest, operator: Operator) -> float:
+    if operator.long_winded:
+        return largest.long_winded
+    if operator.samples:
+        return largest.sample
+    return largest.row_wise if operator.row_wise else largest.plain
 
 
 def _expected(numel: int | torch.SymInt) -> int:

@@ -43,6 +43,8 @@ class Operator:
     are summed over the event; `samples` says that the first is none of them.
     """
 
+    long_winded = False
+
     def __init__(
         self,
         name: str,

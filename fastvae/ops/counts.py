@@ -22,6 +22,7 @@ POISSON_LOG_PROB = Likelihood(
     formulas.poisson_log_prob,
     formulas.poisson_log_prob_gradient,
     constraints.nonnegative_integer,
+    long_winded=True,
 )
 
 # log of Gamma(x + t) / (Gamma(t) x!) (t / (t + mean))^t (mean / (t + mean))^x, t the inverse dispersion
@@ -32,6 +33,7 @@ NEGATIVE_BINOMIAL_LOG_PROB = Likelihood(
     formulas.negative_binomial_log_prob,
     formulas.negative_binomial_log_prob_gradient,
     constraints.nonnegative_integer,
+    long_winded=True,
 )
 
 # the same, and sigmoid(zero_logits) of all mass at 0
@@ -43,4 +45,5 @@ ZERO_INFLATED_NEGATIVE_BINOMIAL_LOG_PROB = Likelihood(
     formulas.zero_inflated_negative_binomial_log_prob_gradient,
     constraints.nonnegative_integer,
     differentiable=("mean", "inverse_dispersion", "zero_logits"),  # at 0 the density jumps in x
+    long_winded=True,
 )
