@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 import fastvae
-from fastvae.ops import OPERATORS, Contract, Likelihood, Operator
+from fastvae.ops import OPERATORS, ROW_LIKELIHOODS, Contract, Likelihood, Operator
 
 Sampler = Callable[[tuple[int, ...]], Tensor]
 
@@ -100,7 +100,7 @@ EXAMPLES = {
 }
 
 # Operators that plain torch computes until they have kernels, by backend.
-WITHOUT_KERNELS: dict[str, frozenset[str]] = {"native": frozenset(), "triton": frozenset()}
+WITHOUT_KERNELS: dict[str, frozenset[str]] = {"native": frozenset(ROW_LIKELIHOODS), "triton": frozenset(ROW_LIKELIHOODS)}
 
 # From any real numbers, smoothly: what is differentiated in x must not leave the support.
 INTO_SUPPORT: dict[constraints.Constraint, Callable[[Tensor], Tensor]] = {
@@ -109,6 +109,7 @@ INTO_SUPPORT: dict[constraints.Constraint, Callable[[Tensor], Tensor]] = {
     constraints.nonnegative_integer: torch.exp,
 }
 
+DECLARED = OPERATORS | ROW_LIKELIHOODS
 LIKELIHOODS = {name: operator for name, operator in OPERATORS.items() if isinstance(operator, Likelihood)}
 
 
@@ -211,6 +212,20 @@ def variants(operator: Operator) -> Iterator[dict[str, Any]]:
     if isinstance(operator, Likelihood):
         yield {**of_shapes((4, 6)), "x": torch.randint(0, 2, (4, 6), dtype=torch.uint8), "x_scale": 1 / 255}
         yield {**of_shapes((4, 6)), "x": torch.rand(4, 6) > 0.5}
+
+
+def row_arguments() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """(contract, arguments) of the likelihoods of classes: types, layouts and weights that each take another path."""
+    for name, operator in ROW_LIKELIHOODS.items():
+        constants = [True] * (len(operator.constants) - 1)
+        for shape, dtype, weighted in (((4, 6), torch.float32, True), ((2, 3, 7), torch.bfloat16, False)):
+            logits, weight = torch.randn(shape).to(dtype), torch.rand(*shape[:-1], 1) > 0.4
+            x = torch.randint(0, 5, (*shape[:-1], 1 if name == "categorical_log_prob" else shape[-1]))
+            for strided in (logits, torch.stack([logits.double()] * 2, -1)[..., 0]):
+                operands = (x, strided, weight if weighted else None)
+                yield operator.forward.name, (*operands, 1, *constants)
+                yield operator.backward.name, (torch.randn(shape[:-1]), *operands, 1, *constants, [True])
+                yield operator.one_pass.name, (*operands, len(shape), *constants, 0.5, [True])
 
 
 def _cycle(shapes: tuple[tuple[int, ...], ...], count: int) -> list[tuple[int, ...]]:

@@ -61,6 +61,29 @@ def zero_inflated_negative_binomial_log_prob(x, mean, inverse_dispersion, zero_l
     return mp.log(rest) + counts if x else mp.log(excess + rest * mp.exp(counts))
 
 
+class RowTruth:
+    """A multinomial of one row, and what rounding each logit by a relative 1 moves it by."""
+
+    def __init__(self, counts: Sequence[float], logits: Sequence[float], normalized: bool) -> None:
+        x, a = [mp.mpf(count) for count in counts], [mp.mpf(logit) for logit in logits]
+        self.x, total, exponentials = x, mp.fsum(x), [mp.exp(logit) for logit in a]
+        whole = mp.fsum(exponentials)
+        self.expected = [total * e / whole for e in exponentials]
+        self.value = mp.fsum(count * logit for count, logit in zip(x, a, strict=True)) - total * mp.log(whole)
+        if normalized:
+            self.value += mp.loggamma(total + 1) - mp.fsum(mp.loggamma(count + 1) for count in x)
+        slopes = [count - e for count, e in zip(x, self.expected, strict=True)]
+        self.of_value = mp.fsum(abs(logit * slope) for logit, slope in zip(a, slopes, strict=True))
+        others = mp.fsum(abs(logit) * e for logit, e in zip(a, exponentials, strict=True)) / whole
+        self.of_slopes = [
+            e * (abs(logit) * (1 - 2 * p / whole) + others)
+            for e, logit, p in zip(self.expected, a, exponentials, strict=True)
+        ]
+
+    def gradients(self) -> tuple[list, list]:
+        return [count - e for count, e in zip(self.x, self.expected, strict=True)], self.of_slopes
+
+
 def std(scale, scale_as="log_var", scale_eps=0.0):
     return mp.exp(LOG_VAR_OF[scale_as](scale, mp.mpf(scale_eps)) / 2)
 
@@ -114,6 +137,16 @@ def errors(actual: torch.Tensor, formula: Callable, args: Sequence[torch.Tensor]
         ulps.append(float(error / ulp(truth, info)))
         bits.append(max(0.0, float(mp.log(error / explained, 2))) if error > 0 else 0.0)
     return Errors(np.array(ulps), np.array(bits))
+
+
+def excess_bits(actual: torch.Tensor, truths: Sequence, conditionings: Sequence) -> list[float]:
+    """Bits beyond half an ulp of the truth and of each input, as `errors` has them."""
+    info, bits = torch.finfo(actual.dtype), []
+    for value, truth, conditioning in zip(actual.tolist(), truths, conditionings, strict=True):
+        error = abs(mp.mpf(value) - truth) if math.isfinite(value) else mp.inf
+        explained = info.eps / 2 * (abs(truth) + conditioning) + info.tiny
+        bits.append(max(0.0, float(mp.log(error / explained, 2))) if error > 0 else 0.0)
+    return bits
 
 
 def ulp(value, info: torch.finfo):

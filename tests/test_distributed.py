@@ -148,6 +148,14 @@ def combinations() -> Iterator[tuple[str, Case]]:
         yield f"weight, {reduction}", Case(weighted, reals(3), (ROWS,) * 3, None, (ROWS,) * 3)
         constant = lambda x, m, w, r=reduction: gaussian(x, m, 0.3, weight=w.detach(), reduction=r) + w.sum()  # noqa: E731
         yield f"a constant weight, {reduction}", Case(constant, (*reals(2), torch.rand(6)), (ROWS, ROWS, WHOLE))
+    of_counts = lambda x, a, r: fastvae.multinomial_log_prob(x.detach() * 4, a, reduction=r)  # noqa: E731
+    of_class = lambda x, a, r: fastvae.categorical_log_prob((x.detach()[:, 0] * 6).int(), a, reduction=r)  # noqa: E731
+    for name, call in (("counts of classes", of_counts), ("a class", of_class)):
+        for reduction, result in (("none", ROWS), ("mean", SUM)):
+            of_rows = functools.partial(call, r=reduction)
+            yield f"{name}, {reduction}", Case(of_rows, reals(2), (ROWS,) * 2, (result,), (ROWS,), constants=1)
+    by_classes = functools.partial(of_counts, r="none")
+    yield "counts, sharded by classes", Case(by_classes, reals(2), (COLUMNS,) * 2, (WHOLE,), (WHOLE,), constants=1)
     yield "samples of one x", Case(gaussian, (*reals(1), *reals(2, (3, 5, 6))), (ROWS, COLUMNS, COLUMNS), (COLUMNS,))
     of_eps = lambda m, s, e: fastvae.rsample(m, s, eps=e)  # noqa: E731
     yield "eps", Case(of_eps, reals(3), (ROWS,) * 3, (ROWS,), (ROWS,) * 3)

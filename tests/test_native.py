@@ -50,7 +50,7 @@ def test_every_line_is_bound(kernel):
 
 @needs_native
 def test_a_library_names_what_it_has_bound():
-    without = {c.name for name in examples.WITHOUT_KERNELS["native"] for c in OPERATORS[name].contracts}
+    without = {c.name for name in examples.WITHOUT_KERNELS["native"] for c in examples.DECLARED[name].contracts}
     assert native.operators("cpu") == CONTRACTS.keys() - without
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from .._shapes import accumulate_dtype, grad_shape, is_shared_by_event, sum_last, sum_to_shape
 
 
-def in_arithmetic(weight: Tensor | None, *tensors: Tensor | None) -> list[Tensor | None]:
-    """Everything in the dtype of arithmetic; what weighs nothing is replaced by 1, lest 0 * NaN come through.
+def in_arithmetic(weight: Tensor | None, *tensors: Tensor | None, instead: float = 1.0) -> list[Tensor | None]:
+    """Everything in the dtype of arithmetic; what weighs nothing is replaced `instead`, lest 0 * NaN come through.
 
     Contiguous, since torch computes exp by other instructions, to other bits, where a tensor is strided.
     """
@@ -17,7 +17,7 @@ def in_arithmetic(weight: Tensor | None, *tensors: Tensor | None) -> list[Tensor
     converted = [t if t is None else t.to(dtype).contiguous() for t in tensors]
     if weight is None:
         return [None, *converted]
-    return [weight.to(dtype), *(t if t is None else torch.where(weight == 0, 1.0, t) for t in converted)]
+    return [weight.to(dtype), *(t if t is None else torch.where(weight == 0, instead, t) for t in converted)]
 
 
 def weighted(weight: Tensor | None, term: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The functions that users call: arguments are checked, then one operator is called."""
 
-from . import counts, likelihood, objective, posterior, torch_losses
+from . import categorical, counts, likelihood, objective, posterior, torch_losses
+from .categorical import *
 from .counts import *
 from .likelihood import *
 from .objective import *
@@ -11,5 +12,6 @@ __all__ = []
 __all__ += posterior.__all__
 __all__ += likelihood.__all__
 __all__ += counts.__all__
+__all__ += categorical.__all__
 __all__ += objective.__all__
 __all__ += torch_losses.__all__

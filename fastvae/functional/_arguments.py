@@ -21,6 +21,7 @@ Clamp = tuple[float, float]
 FLOATING = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 VALUES = FLOATING | {torch.bool, torch.uint8}
 COUNTS = VALUES | {torch.int8, torch.int16, torch.int32, torch.int64}
+INDICES = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 MAX_NDIM = 8  # of the elements, samples among them: kMaxDims of the compiled libraries
 
 _STRIDED = torch.strided

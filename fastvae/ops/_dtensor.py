@@ -29,9 +29,11 @@ def _register() -> None:
 
     from ._one_pass import RESCALE
     from ._operator import OPERATORS
+    from ._rows import ROW_LIKELIHOODS
     from ._sharding import rescale, rule
 
-    rules = {c.name: rule(operator, c) for operator in OPERATORS.values() for c in operator.contracts}
+    declared = OPERATORS | ROW_LIKELIHOODS
+    rules = {c.name: rule(operator, c) for operator in declared.values() for c in operator.contracts}
     rules[RESCALE.name] = rescale
     for name in CONTRACTS.keys() - _registered:
         if name in rules:

@@ -38,7 +38,8 @@ class PlainTorch:
         results = list(_as_tuple(self.value(*operands, **self._constants(given))))
         sample = [elements.like_operand(results.pop(0), args[0])] if self.operator.samples else []
         event_ndim, factor = given.get("event_ndim", 0), self._factor(shape, given)
-        terms = [elements.weighted(weight, result).expand(shape) for result in results]
+        terms_shape = (*shape[:-1], 1) if self.operator.of_rows else shape
+        terms = [elements.weighted(weight, result).expand(terms_shape) for result in results]
         sums = [_scaled(elements.sum_event(term, event_ndim), factor) for term in terms]
         return _one_or_all((*sample, *sums))
 
@@ -69,7 +70,8 @@ class PlainTorch:
         fixed = len(self.operator.operands) - len(self.operator.differentiable)
         named = [given[name].detach() for name in self.operator.operands[:fixed]]
         named += [given[name] for name in self.operator.operands[fixed:]]
-        weight, *operands = elements.in_arithmetic(given.get("weight"), *named)
+        instead = 0.0 if self.operator.of_rows else 1.0  # a class that there is
+        weight, *operands = elements.in_arithmetic(given.get("weight"), *named, instead=instead)
         return weight, [1.0 if o is None else o for o in operands], accumulate_dtype(given.get("weight"), *named)
 
     def _constants(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ SCALE_AS = "str scale_as, float scale_eps, float clamp_lo, float clamp_hi"
 
 NOT_OPERANDS = frozenset({"weight", "seed", "eps"})
 
-OPERATORS: dict[str, Operator] = {}  # every one that was declared
+OPERATORS: dict[str, Operator] = {}  # every one of elements that was declared
 
 
 class Operator:
@@ -40,9 +40,11 @@ class Operator:
     and `gradient` are the formula, element by element: they take operands, noise, and by name the remaining constants.
 
     `apply` is the operator as autograd, torch.func and torch.compile differentiate it. `summed` are the outputs that
-    are summed over the event; `samples` says that the first is none of them.
+    are summed over the event; `samples` says that the first is none of them. `of_rows`: see `_rows`.
     """
 
+    registry = OPERATORS
+    of_rows = False
     long_winded = False
 
     def __init__(
@@ -80,7 +82,7 @@ class Operator:
         self.row_wise: RowWise | None = None  # where one pass gives values and gradients
         self.gradients = _autograd.gradients_of(self)
         self.apply = _autograd.differentiable(self)
-        OPERATORS[name] = self
+        self.registry[name] = self
 
     @property
     def contracts(self) -> tuple[Contract, ...]:

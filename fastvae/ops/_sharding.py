@@ -1,7 +1,8 @@
 """The rule by which operators compute on DTensors: each process its part of the elements.
 
-Every formula is one of elements, so any of their dimensions may be sharded. What is summed over a sharded one, the sum
-over an event or the gradient of an operand that shards share, is `Partial`. All of it follows from the declarations.
+Formulas are of elements, any of whose dimensions may be sharded, or of rows, which a process has whole. What is summed
+over a sharded one, the sum over an event or the gradient of an operand that shards share, is `Partial`. All of it
+follows from the declarations.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def rule(operator: Operator, contract: Contract) -> Callable[..., Any]:
 
     def call(cls: type, function: Any, types: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         given = contract.named(args)
-        elements = _elements(operator.shaped(given), args)
+        elements = _elements(operator, operator.shaped(given), args)
         dims = _dims(operator, elements, given)
         parts = {name: _part(contract, name, value, dims, elements.mesh) for name, value in given.items()}
         parts |= _noise(operator, elements, parts)
@@ -109,7 +110,7 @@ def rescale(cls: type, function: Any, types: Any, args: tuple[Any, ...], kwargs:
     RESCALE.call(grad.to_local() if isinstance(grad, DTensor) else grad, number)
 
 
-def _elements(operands: Sequence[Tensor | None], args: Sequence[Any]) -> Elements:
+def _elements(operator: Operator, operands: Sequence[Tensor | None], args: Sequence[Any]) -> Elements:
     """Sharded as the largest operand is; the others follow it."""
     meshes = {arg.device_mesh for arg in args if isinstance(arg, DTensor)}
     if len(meshes) > 1:
@@ -120,7 +121,8 @@ def _elements(operands: Sequence[Tensor | None], args: Sequence[Any]) -> Element
         for mesh_dim, placement in enumerate(operand.placements):
             if isinstance(placement, Shard):
                 d = placement.dim + len(shape) - operand.dim()
-                if operand.shape[placement.dim] == shape[d]:
+                is_row = operator.of_rows and d == len(shape) - 1
+                if not is_row and operand.shape[placement.dim] == shape[d]:
                     sharded[mesh_dim] = d
     return Elements(mesh, shape, sharded)
 
