@@ -38,6 +38,7 @@ EMULATED = (
     "posterior",
     "likelihood",
     "counts",
+    "categorical",
 )  # test files
 
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc was not found: the CUDA kernels were not compiled")

@@ -7,6 +7,7 @@
 
 #include "../host/plan.h"
 #include "cut_job.h"
+#include "row_job.h"
 
 namespace fastvae {
 
@@ -89,6 +90,39 @@ void compute(const Job& planned) {
   for (int k = 0; k < job.outputs; ++k)
     in_parallel(job.shared_size[k], job.copies,
                 [&](int64_t first, int64_t last) { backend().sum_copies(job, k, first, last); });
+}
+
+// Rows are dealt to threads whole, and walked twice while they are in a cache; few long ones part by part.
+void compute_rows(const Job& planned) {
+  constexpr int64_t kEnoughRows = 32;
+  ValuedRowJob job(planned);
+  const RowSteps& steps = backend().rows;
+  int64_t parts = job.rows * job.parts_per_row, part_elements = std::min(job.cols, kPartElements);
+  std::vector<RowSums> sums(parts);
+  std::vector<RowTerms> terms(parts);
+  std::vector<double> values(job.rows);
+  job.surveyed = sums.data();
+  job.terms = terms.data();
+  job.values = values.data();
+  auto run = [&](RowSteps::Step step, int64_t count, int64_t elements_each) {
+    in_parallel(count, elements_each, [&](int64_t first, int64_t last) { step(job, first, last); });
+  };
+  if (job.rows < kEnoughRows && job.parts_per_row > 1) {
+    run(steps.survey, parts, part_elements);
+    run(steps.settle, job.rows, 1);
+    run(steps.finish, parts, part_elements);
+    run(steps.value, job.rows, 1);
+  } else {
+    run(steps.whole, job.rows, job.cols);
+  }
+  if (!job.gives_values()) return;
+  const Operand& out = job.output[0];
+  for (int64_t i = 0; i < job.sums; ++i) {
+    double total = 0;
+    for (int64_t r = i * job.rows_per_sum; r < (i + 1) * job.rows_per_sum; ++r) total += values[r];
+    if (job.f64) static_cast<double*>(out.data)[i] = total;
+    else static_cast<float*>(out.data)[i] = float(total);
+  }
 }
 
 void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device&) {

@@ -36,6 +36,19 @@ void compute(const Job& planned) {
   }
 }
 
+void compute_rows(const Job& planned) {
+  RowJob job(planned);
+  for_operands(job, [&](Operand& operand) { operand.strides[kRun] = operand.strides[job.ndim - 1]; });
+  if (job.rows == 0 && !job.gives_values()) return;
+  OnDevice device(job.device.index);
+  int64_t parts = job.rows * job.parts_per_row, numbers = (sizeof(RowSums) + sizeof(RowTerms)) / sizeof(double);
+  Tensor memory = empty({parts * numbers}, torch::headeronly::ScalarType::Double, job.device);
+  job.surveyed = static_cast<RowSums*>(memory.data_ptr());
+  job.terms = reinterpret_cast<RowTerms*>(job.surveyed + parts);
+  launch_rows(job, device.stream());
+  device.check_launch();
+}
+
 void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device& on) {
   if (count == 0) return;
   OnDevice device(on.index);

@@ -95,7 +95,7 @@ FASTVAE_FN Unit unit_at(const Stretch& stretch, int position) {
 FASTVAE_FN bool is_valid(const Unit& unit, int element) { return (unit.valid >> element) & 1; }
 
 // Where a row begins, counted in elements. Rows are numbered in row-major order over the batch dimensions.
-FASTVAE_CALL int64_t offset_of_row(const CutJob& job, const Operand& operand, int64_t row) {
+FASTVAE_FN int64_t offset_in_batch(const Job& job, const Operand& operand, int64_t row) {
   int64_t offset = 0;
   for (int d = job.batch_ndim - 1; d >= 0; --d) {
     int64_t above = quotient(row, job.sizes[d]);
@@ -103,6 +103,9 @@ FASTVAE_CALL int64_t offset_of_row(const CutJob& job, const Operand& operand, in
     row = above;
   }
   return offset;
+}
+FASTVAE_CALL int64_t offset_of_row(const CutJob& job, const Operand& operand, int64_t row) {
+  return offset_in_batch(job, operand, row);
 }
 
 }  // namespace fastvae::FASTVAE_ISA

@@ -175,6 +175,7 @@ STABLE_TORCH_LIBRARY_IMPL(fastvae, FASTVAE_DISPATCH_KEY, m) {
 #define LIKELIHOOD(name, F, ...)                     \
   OPERATOR(name, F, weight, event_ndim, __VA_ARGS__) \
   FASTVAE_KERNEL(name, "_one_pass", OnePass, F, weight, event_ndim, __VA_ARGS__)
+#define ROWS LIKELIHOOD
 #define FORMULA(...)
 #include "../tables/operators.h"
   bind(m, "rescale_", TORCH_BOX(&rescale_));

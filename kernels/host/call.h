@@ -3,6 +3,7 @@
 
 #include <initializer_list>
 
+#include "../math/categorical.h"
 #include "../math/counts.h"
 #include "../math/likelihood.h"
 #include "../math/objective.h"

@@ -23,9 +23,20 @@ enum class Formula : uint8_t {
 #define FORMULA(name, ...) name,
 #define OPERATOR FORMULA
 #define LIKELIHOOD FORMULA
+#define ROWS FORMULA
 #include "../tables/operators.h"
   count
 };
+
+constexpr bool is_of_rows(Formula formula) {
+#define FORMULA(...)
+#define OPERATOR(...)
+#define LIKELIHOOD(...)
+#define ROWS(name, ...) || formula == Formula::name
+  return false
+#include "../tables/operators.h"
+      ;
+}
 
 FASTVAE_FN int log_bytes(Type type) {
   constexpr uint32_t kLogs = 2 | 3 << 2 | 3 << 4 | 1 << 6 | 1 << 8 | 1 << 16 | 2 << 18;  // two bits for each type

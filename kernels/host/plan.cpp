@@ -260,7 +260,24 @@ void classify(Job& job) {
   });
 }
 
+// A sum over the event is one of rows, in their order.
+void Plan::run_rows() {
+  STD_TORCH_CHECK(event_ndim_ > 0, "fastvae: an event of rows has one dimension at least");
+  for (int k = 0; k < job.outputs; ++k)
+    STD_TORCH_CHECK(job.direction == Direction::value || k + 1 < job.outputs || job.output[k].data == nullptr ||
+                        !(job.output[k].shared || job.output[k].summed),
+                    "fastvae: the logits of rows have the full shape");
+  job.sums = product(job.sizes, job.batch_ndim);
+  job.rows_per_sum = product(job.sizes + job.batch_ndim, event_ndim_ - 1);
+  job.batch_ndim = job.ndim - 1;
+  job.rows = job.sums * job.rows_per_sum;
+  job.cols = job.sizes[job.ndim - 1];
+  classify(job);
+  compute_rows(job);
+}
+
 void Plan::run() {
+  if (is_of_rows(job.formula)) return run_rows();
   std::vector<int> order = walking_order();
   cut_rows(order);
   merge(order);

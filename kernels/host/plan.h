@@ -8,6 +8,7 @@ namespace fastvae {
 
 // Supplied by each device's library. `compute` cuts a job into pieces of that device's liking and works through them.
 void compute(const Job& job);
+void compute_rows(const Job& job);  // of a formula that takes whole rows, the last dimension; nothing is merged
 void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device& device);
 void compute_normals(const uint64_t* seed, float* out, int64_t count, const Device& device);
 
@@ -63,6 +64,7 @@ class __attribute__((visibility("hidden"))) Plan {  // as Tensor is
   std::vector<int> walking_order() const;
   void cut_rows(const std::vector<int>& order);
   void merge(const std::vector<int>& order);
+  void run_rows();
 };
 
 }  // namespace fastvae
