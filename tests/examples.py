@@ -100,7 +100,7 @@ EXAMPLES = {
 }
 
 # Operators that plain torch computes until they have kernels, by backend.
-WITHOUT_KERNELS: dict[str, frozenset[str]] = {"native": frozenset(), "triton": frozenset(ROW_LIKELIHOODS)}
+WITHOUT_KERNELS: dict[str, frozenset[str]] = {"native": frozenset(), "triton": frozenset()}
 
 # From any real numbers, smoothly: what is differentiated in x must not leave the support.
 INTO_SUPPORT: dict[constraints.Constraint, Callable[[Tensor], Tensor]] = {

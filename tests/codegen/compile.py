@@ -233,6 +233,8 @@ def launches() -> Iterator[tuple[str, Callable[[], Any]]]:
                 for given in (*examples.variants(operator), *further_variants(operator, examples.operands)):
                     arguments = examples.contract_arguments(operator, contract, given)
                     yield contract.name, functools.partial(functions[contract.name], *arguments)
+    for name, arguments in examples.row_arguments():
+        yield name, functools.partial(functions[name], *arguments)
     words, upstream = torch.zeros(8, 4, dtype=torch.int64), torch.ones(())
     yield "philox", functools.partial(functions["philox"], words, words[0, :2])
     yield "normals", functools.partial(functions["normals"], words[0, 0], 8)

@@ -31,6 +31,7 @@ def interpreting() -> bool:
 
 def functions(contracts: Mapping[str, Contract]) -> Mapping[str, Callable]:
     """The kernels by operator; imports Triton."""
-    from . import counts, likelihood, noise, objective, posterior, registry  # noqa: F401  they register their kernels
+    # They register their kernels.
+    from . import categorical, counts, likelihood, noise, objective, posterior, registry  # noqa: F401
 
     return {name: registry.FUNCTIONS[name] for name in contracts if name in registry.FUNCTIONS}

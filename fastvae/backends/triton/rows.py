@@ -164,7 +164,7 @@ def _without_dead(values, weight):
 
 
 @triton.jit
-def _rounded(x, DTYPE: tl.constexpr):
+def rounded(x, DTYPE: tl.constexpr):
     """To nearest, ties to even: float64 by way of float32, as torch does it."""
     if DTYPE.primitive_bitwidth == 16:
         x = x.to(tl.float32)
@@ -224,7 +224,7 @@ def _tile(
                 terms = terms + (tl.where(place.inside, result, 0.0) if MASKED else result,)
             else:
                 pointer = memory.outputs[i] + _offset(L.num_inputs + i, space, place, L)
-                result = _rounded(_averaged(result, c), memory.outputs[i].dtype.element_ty)
+                result = rounded(_averaged(result, c), memory.outputs[i].dtype.element_ty)
                 if MASKED:
                     tl.store(pointer, result, place.inside)
                 else:
