@@ -27,6 +27,7 @@ WITHOUT_GRADIENTS = ("encoding",)
 LIKELIHOODS = tuple(name for name, operator in OPERATORS.items() if isinstance(operator, Likelihood))
 COUNTS = ("negative_binomial_log_prob", "zero_inflated_negative_binomial_log_prob", "poisson_log_prob")
 LOSSES = ("bernoulli_loss", "gaussian_loss")
+CLASSES = ("multinomial_loss", "multinomial_log_prob", "categorical_log_prob")
 FURTHER = tuple(name for name in LIKELIHOODS if name not in (*MAIN, *COUNTS))
 ALONE = ("forward",)
 WHOLE = ("forward+backward",)  # in one pass the forward does the work of both
@@ -78,6 +79,9 @@ SIZES = (
     Size((128, 20000), "cells by all genes", COUNTS[:2], ("fp32",), CPU, directions=WHOLE),
     Size((1024, 2000), "cells in a large batch", COUNTS, directions=WHOLE),
     Size((128, 2000), "counts as they are stored", COUNTS, ("fp32",), CPU, target="int32", directions=WHOLE),
+    Size((512, 20000), "items of a recommender, at Mult-VAE's batch", CLASSES, directions=WHOLE),
+    Size((128, 50000), "items of a larger recommender", CLASSES, ("fp32",), directions=WHOLE),
+    Size((4, 50000), "few long rows", CLASSES[:1], ("fp32",), directions=WHOLE),
     Size((128, 784), "the other likelihoods, at the usual batch", FURTHER),
     Size((4096, 784), "the other likelihoods, operands beyond a second-level cache", FURTHER),
     Size((128, 784), "the whole loss in a training step on MNIST", LOSSES[:1], directions=WHOLE),

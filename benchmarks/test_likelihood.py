@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import cases as all_cases
 
-OPERATORS = (*all_cases.LIKELIHOODS, *all_cases.LOSSES)
+OPERATORS = (*all_cases.LIKELIHOODS, *all_cases.LOSSES, *all_cases.CLASSES)
 
 
 def cases(suite, device):

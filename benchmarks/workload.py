@@ -15,13 +15,15 @@ from torch.distributions import constraints
 import fastvae
 from fastvae.measure.clock import Call
 from fastvae.measure.cuda_clock import Rotation, rotation
-from fastvae.ops import OPERATORS, Likelihood
+from fastvae.ops import OPERATORS, ROW_LIKELIHOODS, Likelihood
 
 from . import posterior
 from .cases import COUNTS, DTYPES, PACKED, WITHOUT_GRADIENTS, Case
 from .variants import Function, Variant, specification
 
 Tensors = tuple[Tensor, ...]
+
+_DECLARED = OPERATORS | ROW_LIKELIHOODS
 
 # Random everywhere: constant data is kinder to caches, to memory and to clocks than what anybody trains on. By the name
 # of an operand, without the _q and _p of two posteriors; of others any real number will do.
@@ -50,7 +52,7 @@ def operands_of(operator: str) -> tuple[str, ...]:
     """The names of what is measured under this name; a loss has those of its likelihood."""
     if operator in PACKED:
         return ("moments",)
-    return OPERATORS[operator.replace("_loss", "_log_prob")].operands
+    return _DECLARED[operator.replace("_loss", "_log_prob")].operands
 
 
 def samples(operator: str) -> bool:
@@ -134,6 +136,8 @@ def _inputs(case: Case, device: str) -> Inputs:
 
 
 def _operand(name: str, case: Case, device: str) -> Tensor:
+    if name == "x" and case.operator == "categorical_log_prob":
+        return torch.randint(case.shape[-1], case.shape[:-1], device=device)
     if name == "x" and case.target == "uint8":
         return BYTES(size=case.shape, device=device)
     if name == "x" and case.target == "int32":
@@ -150,7 +154,7 @@ def _moments(case: Case, device: str) -> Tensor:
 
 
 def _data(name: str, case: Case) -> Callable[..., Tensor]:
-    likelihood = OPERATORS.get(case.operator.replace("_loss", "_log_prob"))
+    likelihood = _DECLARED.get(case.operator.replace("_loss", "_log_prob"))
     if name == "x" and isinstance(likelihood, Likelihood):
         return VALUES[likelihood.support]
     if case.operator in COUNTS:
