@@ -25,15 +25,17 @@ needs_native = pytest.mark.skipif(native.why_not("cpu") is not None, reason=str(
 def lines():
     """(kind, name, arguments behind the operands) of each operator, as the files have them."""
     for file in sorted(TABLES.glob("*.h")):
-        for kind, name, rest in re.findall(r"^(OPERATOR|LIKELIHOOD)\((\w+), \w+(.*)\)", file.read_text(), re.MULTILINE):
+        for kind, name, rest in re.findall(
+            r"^(OPERATOR|LIKELIHOOD|ROWS)\((\w+), \w+(.*)\)", file.read_text(), re.MULTILINE
+        ):
             yield kind, name, tuple(re.findall(r"\w+", rest))
 
 
 @pytest.mark.parametrize(("kind", "name", "arguments"), list(lines()))
 def test_tables_have_the_names_of_the_schemas(kind, name, arguments):
-    operator = OPERATORS[name]
-    assert (kind == "LIKELIHOOD") == isinstance(operator, Likelihood)
-    if kind == "LIKELIHOOD":
+    operator = examples.DECLARED[name]
+    assert (kind != "OPERATOR") == isinstance(operator, Likelihood)
+    if kind != "OPERATOR":
         arguments = ("weight", "event_ndim", *arguments)
     if "scale_as" in operator.constants:
         arguments += tuple(argument.name for argument in parse(SCALE_AS))
@@ -42,7 +44,9 @@ def test_tables_have_the_names_of_the_schemas(kind, name, arguments):
 
 
 @needs_native
-@pytest.mark.parametrize("kernel", [contract.name for *_, name, _ in lines() for contract in OPERATORS[name].contracts])
+@pytest.mark.parametrize(
+    "kernel", [contract.name for *_, name, _ in lines() for contract in examples.DECLARED[name].contracts]
+)
 def test_every_line_is_bound(kernel):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"fastvae::{kernel}", "CPU")
     assert kernel in native.operators("cpu")
