@@ -111,6 +111,7 @@ class RowWalker {
   alignas(64) T first_[kTile + kSumPadding];
   alignas(64) T second_[kTile + kSumPadding];
   alignas(64) T third_[kTile + kSumPadding];
+  alignas(64) T fourth_[kTile];
   Reader<T> x_reader_, logits_reader_;
 
   Part part_of(int64_t part) const { return {part / job_.parts_per_row, job_.first_col(part), job_.last_col(part)}; }
@@ -151,13 +152,23 @@ class RowWalker {
     return index >= 0 && index < double(job_.cols) ? element(logits_, row, int64_t(index)) : double(NAN);
   }
 
+  // Most counts are 0, and take no logarithm: the others are brought together first.
   RowTerms terms_of(const Classes<T>& row, const T* x, const T* logits, int64_t n) {
-#pragma GCC ivdep
+    int64_t some = 0;
     for (int64_t i = 0; i < n; ++i) {
-      first_[i] = rest_of_factorial(x[i]);
-      second_[i] = row.deviance(x[i], logits[i]);
+      third_[some] = x[i];
+      fourth_[some] = logits[i];
+      some += x[i] != T(0);
     }
-    return {sum(first_, n), sum(second_, n)};
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) first_[i] = choose(x[i] == T(0), row.mean(logits[i]), T(0));
+    double deviances = sum(first_, n);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < some; ++i) {
+      first_[i] = rest_of_factorial(third_[i]);
+      second_[i] = row.deviance(third_[i], fourth_[i]);
+    }
+    return {sum(first_, some), deviances + sum(second_, some)};
   }
 
   void write_gradient(const Classes<T>& row, T grad, const T* x, const T* logits, const Tile& tile) {

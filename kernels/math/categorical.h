@@ -74,7 +74,10 @@ struct Classes {
 
   FASTVAE_FN T less_expected(T x, T logit) const { return less_expected(x, logit, exp_decay(relative(logit))); }
 
-  // x log(x / expected) + expected - x, none of which is negative (Loader 2000).
+  // What is expected of a class.
+  FASTVAE_FN T mean(T logit) const { return expected * exp_decay(relative(logit)); }
+
+  // x log(x / mean) + mean - x, none of which is negative (Loader 2000).
   FASTVAE_FN T deviance(T x, T logit) const {
     T t = relative(logit), decay = exp_decay(t), mean = expected * decay, inverse = T(1) / choose(x > T(0), x, T(1));
     T excess = -less_expected(x, logit, decay) * inverse, q = mean * inverse;
