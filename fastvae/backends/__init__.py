@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from ..ops import Choice, Contract, Operator, choose_by
+from ..ops import Choice, Contract, LinearLikelihood, Operator, choose_by
 from . import compiled, native, reference
 
 Function = Callable[..., Any]
@@ -125,12 +125,12 @@ def settle(device_type: str) -> None:
         _place(_demanded)  # before what has just been registered
 
 
-def _choose(operator: Operator, numel: int | torch.SymInt, device_type: str) -> Choice:
+def _choose(operator: Operator | LinearLikelihood, numel: int | torch.SymInt, device_type: str) -> Choice:
     """What torch.compile is given."""
     if _demanded is not None or compiled.demanded() is not None:
         return compiled.demanded() or "kernel"
     name = serving(device_type)
-    if name == "reference" or not has_kernel(name, operator.name, device_type):
+    if name == "reference" or not has_kernel(name, operator.kernel, device_type):
         return "formula"
     return compiled.choose(operator, numel, device_type)
 

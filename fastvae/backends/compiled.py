@@ -15,7 +15,7 @@ from typing import NamedTuple, cast, get_args
 
 import torch
 
-from ..ops import Choice, Operator
+from ..ops import Choice, LinearLikelihood, Operator, chunk_elements
 
 
 class Largest(NamedTuple):
@@ -61,7 +61,9 @@ def demanded() -> Choice | None:
     return _demanded
 
 
-def choose(operator: Operator, numel: int | torch.SymInt, device_type: str) -> Choice:
+def choose(operator: Operator | LinearLikelihood, numel: int | torch.SymInt, device_type: str) -> Choice:
+    if isinstance(operator, LinearLikelihood):  # whose formula has all parameters in memory
+        return "formula" if _expected(numel) <= chunk_elements(torch.device(device_type), torch.float32) else "kernel"
     largest = LARGEST_FORMULA.get(device_type)
     if largest is None:
         return "formula"

@@ -1,9 +1,10 @@
 """The functions that users call: arguments are checked, then one operator is called."""
 
-from . import categorical, counts, likelihood, objective, posterior, torch_losses
+from . import categorical, counts, likelihood, linear, objective, posterior, torch_losses
 from .categorical import *
 from .counts import *
 from .likelihood import *
+from .linear import *
 from .objective import *
 from .posterior import *
 from .torch_losses import *
@@ -13,5 +14,6 @@ __all__ += posterior.__all__
 __all__ += likelihood.__all__
 __all__ += counts.__all__
 __all__ += categorical.__all__
+__all__ += linear.__all__
 __all__ += objective.__all__
 __all__ += torch_losses.__all__

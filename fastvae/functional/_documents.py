@@ -43,6 +43,9 @@ SHARED = {
         "element is NaN."
     ),
     "weight": "floating, broadcasts to the elements, whose terms it multiplies; zero is a mask's False.",
+    "element_weight": (
+        "floating, broadcasts to the elements: what `weight` is to the other likelihoods; here that is the layer's."
+    ),
     "reduction": (
         '"none" gives one value for each element of the batch; "sum" and "mean" one for all of it, and gradients made '
         "in the same pass where they are not float16: what a loss needs that holds its negative. Under torch.compile "

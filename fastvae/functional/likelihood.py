@@ -97,7 +97,7 @@ def gaussian_log_prob(
     else:
         shape = operands_shape(("x", "mean", "log_var"), x, mean, log_var)
     scale = scale_arguments(scale_as, scale_eps, clamp)
-    constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), normalized, *scale)
+    constants = (value_scale(GAUSSIAN_LOG_PROB, x, x_scale), normalized, *scale)
     event_ndim, weight = checked(shape, (x, mean), event_ndim, reduction, mask, weight)
     if is_number(log_var):
         log_var = as_operand(log_var, mean, accumulate_dtype(x, mean))
@@ -122,7 +122,7 @@ def _optimal_log_prob(
         raise ValueError(f"log_var must be a tensor, a float or 'optimal', got {log_var!r}")
     shape = operands_shape(("x", "mean"), x, mean)
     scale_arguments(scale_as, 0.0, clamp)
-    constants = (_x_scale(GAUSSIAN_LOG_PROB, x, x_scale), False, *scale_arguments("log_var", 0.0, None))
+    constants = (value_scale(GAUSSIAN_LOG_PROB, x, x_scale), False, *scale_arguments("log_var", 0.0, None))
     event_ndim, weight = checked(shape, (x, mean), event_ndim, reduction, mask, weight)
     unit = mean.new_zeros((), dtype=accumulate_dtype(x, mean))
     half_squares = unreduced(GAUSSIAN_LOG_PROB, (x, mean, unit), weight, event_ndim, constants)
@@ -143,7 +143,7 @@ def _optimal_log_prob(
     return log_prob.reshape(half_squares.shape)
 
 
-def _x_scale(likelihood: Likelihood, x: Tensor, x_scale: float | None) -> float:
+def value_scale(likelihood: Likelihood, x: Tensor, x_scale: float | None) -> float:
     if x_scale is None:
         return likelihood.x_scale.get(x.dtype, 1.0)
     return number("x_scale", x_scale)
@@ -161,6 +161,6 @@ def _log_prob(
 ) -> Tensor:
     """A likelihood whose operands users know by the schema's names; the constants are those behind x_scale."""
     shape, x = operands_shape(likelihood.operands, *operands), operands[0]
-    scale = _x_scale(likelihood, x, x_scale)
+    scale = value_scale(likelihood, x, x_scale)
     event_ndim, weight = checked(shape, operands, event_ndim, reduction, mask, weight)
     return reduced(likelihood, operands, weight, event_ndim, (scale, *constants), shape, reduction)

@@ -1,8 +1,10 @@
 """The operators' contract: schemas, shapes, what is saved for backward. `fastvae.backends` does the work."""
 
-from . import categorical, counts, likelihood, noise, objective, posterior
+from . import categorical, counts, likelihood, linear, noise, objective, posterior
+from ._chunks import chunk_elements
 from ._contract import CONTRACTS, Contract
 from ._likelihood import Likelihood
+from ._linear import LinearLikelihood
 from ._operator import OPERATORS, Operator
 from ._rows import ROW_LIKELIHOODS, RowLikelihood
 from ._traced import Choice, choose_by
@@ -14,12 +16,15 @@ __all__ = [
     "Choice",
     "Contract",
     "Likelihood",
+    "LinearLikelihood",
     "Operator",
     "RowLikelihood",
     "categorical",
     "choose_by",
+    "chunk_elements",
     "counts",
     "likelihood",
+    "linear",
     "noise",
     "objective",
     "posterior",

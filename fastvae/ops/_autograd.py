@@ -37,7 +37,7 @@ def differentiable(operator: Operator) -> Callable:
     return call
 
 
-def function_of(operator: Operator, forward_operator: Callable, gradients: Callable) -> type[Function]:
+def function_of(operator: Any, forward_operator: Callable, gradients: Callable) -> type[Function]:
     """Saved for backward: the operator's own tensor arguments, nothing else."""
     num_tensors, first, last = len(operator.tensors), *gradient_range(operator)
     before, behind = (None,) * first, (None,) * (len(operator.arguments) - last)
@@ -64,7 +64,7 @@ def function_of(operator: Operator, forward_operator: Callable, gradients: Calla
     return Forward
 
 
-def gradient_range(operator: Operator) -> tuple[int, int]:
+def gradient_range(operator: Any) -> tuple[int, int]:
     """Where the arguments that get gradients stand."""
     first = operator.tensors.index(operator.differentiable[0])
     return first, first + len(operator.differentiable)

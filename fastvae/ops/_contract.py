@@ -53,6 +53,10 @@ class Contract:
         self.num_tensors = sum(argument.is_tensor for argument in self.arguments)
         library.define(f"{self.name}({', '.join(map(str, self.arguments))}) -> {self.returns}")
         torch.library.register_fake(f"fastvae::{self.name}", self.fake, lib=library)
+        self.declare()
+
+    def declare(self) -> None:
+        """Says that backends may compute it."""
         CONTRACTS[self.name] = self
 
     @property
@@ -65,6 +69,21 @@ class Contract:
 
     def register_vmap(self, rule: Callable[..., Any]) -> None:
         torch.library.register_vmap(f"fastvae::{self.name}", rule, lib=library)
+
+
+class Composed(Contract):
+    """An operator that calls others, and is the same on every backend: `formula` is all there is of it.
+
+    The others see neither gradients nor autocast: what they compute is this operator's.
+    """
+
+    def declare(self) -> None:
+        def call(*args: Any) -> Any:
+            device = next(arg.device for arg in args if isinstance(arg, torch.Tensor))
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                return self.formula(*args)
+
+        library.impl(self.name, call, "CompositeExplicitAutograd")
 
 
 def tensors(count: int) -> str:

@@ -6,7 +6,7 @@ while the operands are in registers: forward and backward together read each ope
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -50,14 +50,16 @@ def one_pass_contract(operator: Operator) -> Contract:
     return contract
 
 
-def total(operator: Operator, one_pass: Contract) -> Callable:
+def total(operator: Any, one_pass: Contract, plain: Callable[..., Tensor] | None = None) -> Callable:
     """(factor, tensors..., constants...) -> factor * the operator summed over all elements, differentiable.
+
+    `plain` is the sum where gradients are not made ahead; None: the operator itself, whose event is all dimensions.
 
     Kept for backward: the operator's arguments, and until the first backward the gradients, which it gives away; a
     second one computes them again.
     """
     call_one_pass, rescale_ = one_pass.call, RESCALE.call
-    plain, gradients = operator.apply, operator.gradients
+    plain, gradients = plain or operator.apply, operator.gradients
     num_tensors, first, last = len(operator.tensors), *gradient_range(operator)
     before, behind = (None,) * (1 + first), (None,) * (len(operator.arguments) - last)
 
@@ -74,7 +76,7 @@ def total(operator: Operator, one_pass: Contract) -> Callable:
         def backward(ctx, upstream):
             tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1 + first : 1 + last]
             grads, ctx.grads = ctx.grads, None
-            if grads is None or torch.is_grad_enabled() or _is_batched(upstream):
+            if grads is None or torch.is_grad_enabled() or is_batched(upstream):
                 # A second time, to be differentiated again, or for a batch of upstream gradients: from the operands.
                 results = gradients((upstream * ctx.factor,), tensors, ctx.constants, needs)
             else:
@@ -137,7 +139,7 @@ def _leading(tensor: Tensor, shape: torch.Size, batch_ndim: int) -> torch.Size |
     return tensor.shape[:batch_ndim] if tensor.dim() == len(shape) else None
 
 
-def _is_batched(upstream: Tensor) -> bool:
+def is_batched(upstream: Tensor) -> bool:
     """Under torch.func.vmap, or one of autograd's own."""
     return torch._C._are_functorch_transforms_active() or torch._C._functorch.is_legacy_batchedtensor(upstream)
 
@@ -151,11 +153,16 @@ def _times(total: Tensor, factor: float) -> Tensor:
 
 
 def _gains(operands: tuple[Tensor, ...]) -> bool:
-    """Whether gradients made ahead are worth it: they are wanted, no compiler traces them into one pass of its own, and
-    none is float16, which may lose in it what a loss scaled up later would have kept."""
+    """Whether gradients made ahead are worth it: no compiler traces them into one pass of its own, and see `wanted`."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or not torch.is_grad_enabled():
         return False
     if forward_ad._current_level >= 0:
         return False
-    wanted = [t for t in operands if t is not None and t.requires_grad]
-    return bool(wanted) and all(t.dtype != torch.float16 for t in wanted)
+    return wanted(t for t in operands if t is not None and t.requires_grad)
+
+
+def wanted(operands: Iterable[Tensor]) -> bool:
+    """Whether there are any, and none is float16, which may lose in gradients made ahead what a loss that is scaled up
+    later would have kept."""
+    dtypes = {operand.dtype for operand in operands}
+    return bool(dtypes) and torch.float16 not in dtypes

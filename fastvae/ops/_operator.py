@@ -57,6 +57,7 @@ class Operator:
         differentiable: tuple[str, ...] | None = None,
     ) -> None:
         self.name, self.arguments, self.outputs = name, parse(arguments), outputs
+        self.kernel = name  # the one that backends have for it
         self.tensors = tuple(argument.name for argument in self.arguments if argument.is_tensor)
         self.constants = tuple(argument.name for argument in self.arguments if not argument.is_tensor)
         self.operands = tuple(tensor for tensor in self.tensors if tensor not in NOT_OPERANDS)

@@ -47,6 +47,11 @@ def choose_by(chooser: Chooser, state: str) -> None:
     _choose, _revision = chooser, f"{_sources()}:{state}"
 
 
+def choice(operator: Any, numel: int, device_type: str) -> Choice:
+    """What stands for the operator in a graph."""
+    return _choose(operator, numel, device_type)
+
+
 def node_revision() -> str:
     """For every node that runs code of this package while it is traced."""
     return _revision
