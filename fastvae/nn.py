@@ -15,11 +15,22 @@ from .functional import (
     gaussian_log_prob,
     kl_normal,
     kl_standard_normal,
+    linear_bernoulli_log_prob,
+    linear_gaussian_log_prob,
     rsample,
     rsample_kl,
 )
 
-__all__ = ["BernoulliLogProb", "ELBOLoss", "GaussianHead", "GaussianLogProb", "KLDivergence", "Reparameterize"]
+__all__ = [
+    "BernoulliLogProb",
+    "ELBOLoss",
+    "GaussianHead",
+    "GaussianLogProb",
+    "KLDivergence",
+    "LinearBernoulli",
+    "LinearGaussian",
+    "Reparameterize",
+]
 
 
 class _Function(nn.Module):
@@ -163,3 +174,68 @@ class GaussianHead(_Function):
     def forward(self, h: Tensor, **keywords: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         z, kl = rsample_kl(*self.moments(h), **{**self.keywords(), **keywords})
         return z, kl
+
+
+class _LinearLogProb(_Function):
+    """The end of a decoder: a linear layer, which is `linear`, and the likelihood of what it gives."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(**keywords)
+        self.linear = nn.Linear(in_features, out_features, bias, device, dtype)
+
+    def forward(self, x: Tensor, input: Tensor, **keywords: Any) -> Tensor:  # type: ignore[override]
+        keywords = {**self.keywords(), **keywords, "bias": self.linear.bias}
+        log_prob: Tensor = type(self).function(x, input, self.linear.weight, **keywords)
+        return log_prob
+
+
+class LinearBernoulli(_LinearLogProb):
+    """`fastvae.linear_bernoulli_log_prob` with the layer's weight and bias, of (x, input), in nats, [*batch].
+
+    Args:
+        in_features: H, size of the decoder's last hidden layer.
+        out_features: D, size of x.
+        bias, device, dtype: of the linear layer, `linear`, which gives the logits.
+
+    Shape:
+        x [*, D], input [*, H]: x [B, D] with input [K, B, H] gives [K, B].
+
+    Raises:
+        TypeError: `linear_bernoulli_log_prob` has no keyword of that name.
+
+    Reference:
+        Kingma & Welling 2014, "Auto-encoding variational Bayes", appendix C.1.
+    """
+
+    function = staticmethod(linear_bernoulli_log_prob)
+
+
+class LinearGaussian(_LinearLogProb):
+    """`fastvae.linear_gaussian_log_prob` with the layer's weight and bias, of (x, input), in nats, [*batch].
+
+    Args:
+        in_features: H, size of the decoder's last hidden layer.
+        out_features: D, size of x.
+        bias, device, dtype: of the linear layer, `linear`, which gives the means.
+        log_var: among the keywords; an `nn.Parameter` is learned.
+
+    Shape:
+        x [*, D], input [*, H]: x [B, D] with input [K, B, H] gives [K, B].
+
+    Raises:
+        TypeError: `linear_gaussian_log_prob` has no keyword of that name.
+
+    Reference:
+        Kingma & Welling 2014, "Auto-encoding variational Bayes", appendix C.2.
+    """
+
+    function = staticmethod(linear_gaussian_log_prob)

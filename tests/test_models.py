@@ -240,3 +240,38 @@ def test_autocast_needs_no_care():
     assert terms.loss.dtype == torch.float32
     terms.loss.backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+HEADS = {
+    "bernoulli": {},
+    "shared": {**GAUSSIAN, "variance": "shared"},
+    "factor analysis": {"model": "linear", **GAUSSIAN, "variance": "per-pixel"},
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("objective", ["elbo", "iwae"])
+def test_a_fused_head_is_the_same_model(kind, objective):
+    models = [small(**HEADS[kind], fused_head=fused).double() for fused in (False, True)]
+    models[1].load_state_dict(models[0].state_dict())
+    x = uint8_images(Settings(**SMALL))
+    losses = [model(x, num_samples=3, objective=objective, seed=1).loss for model in models]
+    torch.testing.assert_close(*losses, rtol=1e-12, atol=0)
+    parameters = [list(model.parameters()) for model in models]
+    grads = [torch.autograd.grad(loss, given) for loss, given in zip(losses, parameters, strict=True)]
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
+
+
+def test_where_there_is_no_fused_head():
+    for keywords, reason in (
+        ({"model": "conv"}, "does not end in a linear layer"),
+        ({"likelihood": "poisson"}, "there is no fastvae.linear_poisson_log_prob"),
+        ({**GAUSSIAN, "variance": "optimal"}, "after the whole batch"),
+        ({**GAUSSIAN, "variance": "per-pixel"}, "a second output"),
+    ):
+        with pytest.raises(ValueError, match=f"no fused_head: .*{reason}"):
+            Settings(**{**SMALL, **keywords}, fused_head=True)
+    conv = small(model="conv")
+    conv.fused_head = True
+    with pytest.raises(TypeError, match="ends in nn.Linear, got Conv2d"):
+        conv(uint8_images(Settings(**SMALL)))

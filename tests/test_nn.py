@@ -68,6 +68,23 @@ def test_a_head_is_a_linear_layer_and_both_results(compiled):
     assert set(head.state_dict()) == {"linear.weight", "linear.bias"}
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_layer_with_its_likelihood_is_called_with_x(compiled):
+    log_var = torch.nn.Parameter(torch.randn(5))
+    layers = (
+        (nn.LinearBernoulli(6, 5, bias=False, reduction="mean"), fastvae.bernoulli_log_prob, ()),
+        (nn.LinearGaussian(6, 5, log_var=log_var), fastvae.gaussian_log_prob, (log_var,)),
+    )
+    x, h = torch.rand(4, 5), torch.randn(3, 4, 6)
+    for layer, likelihood, scale in layers:
+        call = torch.compile(layer, fullgraph=True, backend="aot_eager") if compiled else layer
+        keywords = {} if scale else {"reduction": "mean"}
+        torch.testing.assert_close(call(x, h), likelihood(x, layer.linear(h), *scale, **keywords))
+        call(x, h).sum().backward()
+        assert all(p.grad is not None for p in layer.parameters())
+    assert set(layer.state_dict()) == {"linear.weight", "linear.bias", "log_var"}
+
+
 def test_modules_say_what_they_were_given():
     assert repr(nn.KLDivergence(free_bits=0.5, free_bits_over="latent")) == (
         "KLDivergence(free_bits=0.5, free_bits_over='latent')"

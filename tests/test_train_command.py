@@ -389,3 +389,17 @@ def test_processes_have_the_noise_of_one(samples):
     whole = fastvae.rsample(zero, zero, num_samples=samples, seed=seed)
     parts = [part_of_noise(seed, samples, 2, 4, Part(rank, 3)) for rank in range(3)]
     assert torch.equal(torch.cat(parts, -2), whole)
+
+
+def test_a_wide_head_is_fused_unless_it_is_told():
+    def fused(side, **flags):
+        return Arguments("digits", **flags).settings((1, side, side)).fused_head
+
+    assert fused(256)
+    assert not fused(8)
+    assert fused(8, fused_head=True)
+    assert not fused(256, fused_head=False)
+    assert not fused(256, objective="iwae", samples=8)  # of 400 hidden units, multiplied once more
+    assert fused(256, objective="iwae", samples=8, hidden=(64,))
+    assert not fused(256, model="conv")
+    assert not fused(256, likelihood="poisson")

@@ -24,4 +24,4 @@ def build(settings: Settings) -> VAE:
     )
     networks = NETWORKS[settings.model]
     encoder, decoder = networks.encoder(settings), networks.decoder(settings, observation.num_outputs)
-    return VAE(encoder, decoder, observation, settings.latents)
+    return VAE(encoder, decoder, observation, settings.latents, fused_head=settings.fused_head)

@@ -13,6 +13,7 @@ from torch.distributions import constraints
 from .. import functional
 from ..functional._arguments import Reduction, check_name
 from ..ops import OPERATORS, Likelihood
+from . import head
 
 Variance = Literal["fixed", "shared", "per-pixel", "optimal"]
 VARIANCES: tuple[Variance, ...] = get_args(Variance)
@@ -138,6 +139,16 @@ class Observation(nn.Module):
         log_px: Tensor = self._log_prob(x, *parameters, **keywords)
         if self.variance == "optimal" and self.log_var is not None and self.training:
             self._remember(log_px.detach())
+        return log_px
+
+    def linear_log_prob(self, x: Tensor, input: Tensor, layer: nn.Linear, reduction: Reduction = "none") -> Tensor:
+        """`log_prob` of a decoder that ends in `layer`, of what this is given, [*samples, batch, H]; see `head`."""
+        function = getattr(functional, head.function_name(self.likelihood))
+        variance = (
+            {} if self.log_var is None else {"log_var": self.log_var.flatten() if self.log_var.dim() else self.log_var}
+        )
+        keywords = {**self._keywords, **variance, "reduction": reduction}
+        log_px: Tensor = function(x.flatten(1), input, layer.weight, bias=layer.bias, **keywords)
         return log_px
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from ..functional._arguments import check_name
+from .head import why_not
 from .likelihood import VARIANCES, Variance, names, reading_of
 
 Model = Literal["mlp", "conv", "linear"]
@@ -28,6 +29,7 @@ class Settings:
         hidden: "mlp": widths of the hidden layers of the encoder; the decoder's are the same, reversed.
         width: "conv": channels of the first stage; they double from stage to stage, up to eight times.
         depth: "conv": residual blocks in a stage.
+        fused_head: of an "mlp" or a "linear" model, see `VAE`.
 
     Raises:
         ValueError: an unknown name, or a size that is not served.
@@ -43,6 +45,7 @@ class Settings:
     hidden: tuple[int, ...] = (400,)
     width: int = 32
     depth: int = 1
+    fused_head: bool = False
 
     def __post_init__(self) -> None:
         check_name("model", self.model, get_args(Model))
@@ -63,6 +66,14 @@ class Settings:
             raise ValueError(f"model 'linear' is Gaussian: likelihood must be 'gaussian', got {self.likelihood!r}")
         if self.variance != "fixed" and reading_of(self.likelihood).scale is None:
             raise ValueError(f"variance {self.variance!r} is a Gaussian's, likelihood is {self.likelihood!r}")
+
+        if self.fused_head and self.why_no_fused_head() is not None:
+            raise ValueError(f"no fused_head: {self.why_no_fused_head()}")
+
+    def why_no_fused_head(self) -> str | None:
+        """None where there can be one."""
+        per_pixel = self.variance == "per-pixel" and self.model != "linear"
+        return why_not(self.model, self.likelihood, self.variance, 2 if per_pixel else 1)
 
     def as_dict(self) -> dict[str, Any]:
         """What `json.dumps` takes and `from_dict` reads."""

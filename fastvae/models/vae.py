@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .. import functional
 from ..functional import ElboTerms
 from ..functional._arguments import FreeBitsOver, Reduction
+from . import head
 from .likelihood import Observation
 from .objective import CapacityOver, Estimator, Objective, terms
 
@@ -25,13 +26,24 @@ class VAE(nn.Module):
             parameters of p(x|z) one after the other.
         observation: p(x|z), which knows the shape of an image.
         latents: L.
+        fused_head: p(x|z) takes the decoder's last layer, an nn.Linear, with it: the parameters are never whole in
+            memory. Values are the same.
 
     Reference:
         Kingma & Welling 2014, "Auto-encoding variational Bayes".
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, observation: Observation, latents: int) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        observation: Observation,
+        latents: int,
+        *,
+        fused_head: bool = False,
+    ) -> None:
         super().__init__()
+        self.fused_head = fused_head
         self.encoder, self.decoder, self.observation, self.latents = encoder, decoder, observation, latents
 
     @property
@@ -66,6 +78,10 @@ class VAE(nn.Module):
 
     def log_prob(self, x: Tensor, z: Tensor, *, reduction: Reduction = "none") -> Tensor:
         """log p(x|z) in nats, [*samples, batch], of z [*samples, batch, L]; 0-d with a `reduction`, in one pass."""
+        if self.fused_head:
+            inputs, layer = head.split(self.decoder, z.flatten(0, -2))
+            inputs = inputs.unflatten(0, z.shape[:-1])
+            return self.observation.linear_log_prob(self.images(x), inputs, layer, reduction)
         return self.observation.log_prob(self.images(x), self.decode(z), reduction)
 
     def forward(

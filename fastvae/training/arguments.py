@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ..models import Settings
+from ..models.head import is_wide
 from ..models.likelihood import reading_of
 from .errors import TrainingError
 
@@ -26,6 +28,7 @@ class Arguments:
     hidden: tuple[int, ...] = (400,)
     width: int = 32
     depth: int = 1
+    fused_head: bool | None = None  # None: where the decoder's last layer is wide
     samples: int = 1
     objective: str = "elbo"
     estimator: str = "pathwise"
@@ -55,9 +58,20 @@ class Arguments:
             **{name: getattr(self, name) for name in ("model", "latents", "hidden", "width", "depth")},
         }
         try:
-            return Settings.from_dict(about)
+            settings = Settings.from_dict(about)
+            return replace(settings, fused_head=self._fuses_head(settings))
         except (ValueError, TypeError) as error:
             raise TrainingError(str(error)) from error
+
+    def _fuses_head(self, settings: Settings) -> bool:
+        if self.fused_head is not None:
+            return self.fused_head
+        if settings.why_no_fused_head() is not None:
+            return False
+        rows, columns = self.batch_size * self.samples, math.prod(settings.image_shape)
+        hidden = settings.latents if self.model == "linear" else settings.hidden[0]
+        each_row = self.objective != "elbo" or self.estimator != "pathwise"
+        return is_wide(rows, columns, hidden, each_row)
 
     def as_data(self) -> dict[str, Any]:
         return asdict(self)

@@ -51,6 +51,11 @@ def _model_flags(group: Any) -> None:
     group.add_argument("--hidden", type=_widths, help="of an mlp, as 400 or 512,256 (default: 400)")
     group.add_argument("--width", type=whole(1, 4096), help="of a conv: channels of its first stage (default: 32)")
     group.add_argument("--depth", type=whole(1, 64), help="of a conv: residual blocks in a stage (default: 1)")
+    group.add_argument(
+        "--fused-head",
+        action=argparse.BooleanOptionalAction,
+        help="the decoder's last layer with the likelihood, in chunks (default: where it is wide)",
+    )
     group.add_argument("--binarize", action="store_true", default=None, help="draw pixels anew at each step")
 
 

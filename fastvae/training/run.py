@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,8 @@ def _arguments(now: Mapping[str, Any], found: Checkpoint | None) -> Arguments:
 
 def _settings(arguments: Arguments, data: Dataset, saved: Settings | None) -> Settings:
     settings = arguments.settings(data.image_shape)
+    if saved is not None:
+        settings = replace(settings, fused_head=saved.fused_head)  # as it began
     if saved is not None and settings != saved:
         had = list(saved.image_shape)
         raise TrainingError(f"{arguments.data}: images of {list(data.image_shape)}, the run to resume has {had}")
