@@ -175,7 +175,7 @@ class Bench:
         call, meter = timed.call, timed.meter
         facts = {"clock": timed.clock, "calls_per_sample": meter.calls}
         if self.cuda is None or isinstance(meter, WallMeter):
-            return facts
+            return {**facts, "peak_bytes": attempt(peak_bytes, call, self.device)}
         spent = self.gauge.spend(meter, meter.calls_made, self.budget.energy_seconds)
         if call.prepare is not None:
             spent["energy_joules"] = None  # the samples spent energy on `prepare`, too

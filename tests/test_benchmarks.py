@@ -25,6 +25,7 @@ from benchmarks.variants import Variant, variants
 from benchmarks.workload import DATA, VALUES, WrongVariantError, verify, workload
 from examples import EXAMPLES
 from fastvae import backends
+from fastvae.measure.clock import Call
 from fastvae.measure.reports import document
 from fastvae.measure.reports.document import FUSED
 
@@ -183,8 +184,12 @@ def test_saved_bytes_count_each_storage_once_and_no_input():
         assert probes.saved_bytes(fused, (x, y)) == 8  # the seed
 
 
-def test_memory_and_kernels_are_absent_on_the_cpu():
-    assert probes.peak_bytes(None, "cpu") is None
+def test_peak_bytes_on_the_cpu_are_those_of_the_allocator():
+    x = torch.rand(1000)
+    assert probes.peak_bytes(Call(lambda i, _: (x.exp() + 1).sum()), "cpu") in range(8000, 8200)  # two at a time
+
+
+def test_kernels_and_energy_are_absent_on_the_cpu():
     assert probes.kernels(None, "cpu") is None
     assert not probes.Gauge("cpu")
     assert probes.Gauge("cpu").state() == dict.fromkeys(("sm_mhz", "memory_mhz", "celsius", "throttle_reasons"))
@@ -307,6 +312,7 @@ def test_the_suite_writes_a_report(tmp_path):
     assert entry["copy_percent"] == pytest.approx(100 * entry["gb_per_s"] / found.copy_bandwidth)
     assert entry["p20"] <= entry.median * 1.0001
     assert entry["saved_bytes"] > 0
+    assert entry["peak_bytes"] >= entry["saved_bytes"]
     assert {"threads", "torch", "cpu", "load average before"} <= found.machine.keys()
     raw = json.loads((tmp_path / "report.json").read_text())
     assert len(raw["commit_info"]["id"]) >= 7
