@@ -20,6 +20,12 @@ def sample_shape(shape: Sequence[int], num_samples: int) -> torch.Size:
     return torch.Size((num_samples, *shape) if num_samples > 0 else shape)
 
 
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """What autocast casts to on a device; None where it is off, or where there is none."""
+    on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if on else None
+
+
 def accumulate_dtype(*tensors: Tensor | None) -> torch.dtype:
     """The dtype of arithmetic and reductions: float64 where any operand is, float32 otherwise."""
     double = any(t is not None and t.dtype == torch.float64 for t in tensors)

@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 
 import fastvae
+from examples import CONSTANTS
 from fastvae.backends import compiled
-from fastvae.ops import _chunks
+from fastvae.ops import _chunks, _in_chunks
+from fastvae.ops._in_chunks import InChunks
+from fastvae.ops.linear import LINEAR_BERNOULLI_LOG_PROB, LINEAR_GAUSSIAN_LOG_PROB
 
 H, D = 3, 7
 CHUNKS = {"one chunk": (64, D), "rows": (3, D), "rows and columns": (2, 3)}
@@ -232,6 +235,35 @@ def test_compiles_into_one_graph(chunk, choice, reduction):
     torch._dynamo.reset()
 
 
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize(("reduction", "products"), [("mean", 3), ("none", 4)])
+def test_so_many_products_in_all(reduction, products, monkeypatch):
+    flops, multiply = [], _in_chunks._add_product
+
+    def counting(place, a, b):
+        flops.append(a.shape[0] * a.shape[1] * b.shape[1])
+        multiply(place, a, b)
+
+    monkeypatch.setattr(_in_chunks, "_add_product", counting)
+    x, inputs, weight, bias, _ = operands(SHAPES["samples"])
+    value = fastvae.linear_bernoulli_log_prob(x, inputs, weight, bias, reduction=reduction)
+    gradients(value.sum(), [inputs, weight, bias], None)
+    assert sum(flops) == products * 20 * D * H
+
+
+@pytest.mark.parametrize("operator", [LINEAR_BERNOULLI_LOG_PROB, LINEAR_GAUSSIAN_LOG_PROB], ids=lambda o: o.name)
+@small_chunks
+def test_opcheck(operator, chunk):
+    x, inputs, weight, bias, log_var = (t.detach().float() for t in operands(SHAPES["samples"]))
+    further = {"linear_bernoulli_log_prob": (), "linear_gaussian_log_prob": (log_var,)}[operator.name]
+    constants = [CONSTANTS[name] for name in operator.constants]
+    arguments = (x, inputs, weight, bias, *further, None, *constants)
+    needs = [name in ("input", "weight", "bias", "scale") for name in operator.differentiable]
+    torch.library.opcheck(operator.forward.call, arguments)
+    torch.library.opcheck(operator.backward.call, (torch.randn(4, 5), *arguments, needs))
+    torch.library.opcheck(operator.one_pass.call, (*arguments, 0.5, needs))
+
+
 class Loss(torch.nn.Module):
     def forward(self, x, inputs, weight):
         return fastvae.linear_bernoulli_log_prob(x, inputs, weight, reduction="mean")
@@ -255,6 +287,19 @@ def test_autocast_is_that_of_the_layer(is_compiled):
     wanted = function(x, *(t.bfloat16() for t in leaves))
     torch.testing.assert_close(found, wanted, rtol=1e-3 if is_compiled else 0, atol=0)  # logits may be rounded there
     assert [g.dtype for g in gradients(found, leaves, None)] == [torch.float32] * 3
+
+
+def test_half_precision_on_a_gpu_is_multiplied_as_it_is():
+    """By shapes and dtypes alone: meta tensors take the way of a GPU's, products into float32 and nothing converted."""
+    shapes = (6, D), (2, 6, H), (D, H)
+    x, inputs, weight = (torch.empty(s, dtype=torch.bfloat16, device="meta", requires_grad=True) for s in shapes)
+    call = LINEAR_BERNOULLI_LOG_PROB
+    arguments = (x, inputs, weight, None, None, 1.0)
+    total, *grads = InChunks(call, call.one_pass.named((*arguments, 1.0, [True, True, True, False]))).one_pass(1.0)
+    assert [t.dtype for t in (total, *grads[:3])] == [torch.float32] * 4
+    assert [g.shape for g in grads[:3]] == [x.shape, inputs.shape, weight.shape]
+    value = fastvae.linear_bernoulli_log_prob(x, inputs, weight, reduction="mean")
+    assert [g.dtype for g in gradients(value, (inputs, weight), None)] == [torch.bfloat16] * 2
 
 
 WRONG = {

@@ -273,5 +273,5 @@ def test_where_there_is_no_fused_head():
             Settings(**{**SMALL, **keywords}, fused_head=True)
     conv = small(model="conv")
     conv.fused_head = True
-    with pytest.raises(TypeError, match="ends in nn.Linear, got Conv2d"):
+    with pytest.raises(TypeError, match=r"ends in nn\.Linear, got Conv2d"):
         conv(uint8_images(Settings(**SMALL)))

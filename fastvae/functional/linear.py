@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._shapes import accumulate_dtype
+from .._shapes import accumulate_dtype, autocast_dtype
 from ..formulas.scale import ScaleName
 from ..ops import LinearLikelihood
 from ..ops.linear import LINEAR_BERNOULLI_LOG_PROB, LINEAR_GAUSSIAN_LOG_PROB
@@ -159,8 +159,8 @@ def _checked(input: Tensor, weight: Tensor, bias: Tensor | None) -> Layer:
     for name, tensor in given.items():
         check_tensor(name, tensor, FLOATING)
         check_same_device(name, tensor, "input", input.device)
-    if torch.is_autocast_enabled(input.device.type):
-        dtype = torch.get_autocast_dtype(input.device.type)
+    dtype = autocast_dtype(input.device)
+    if dtype is not None:
         given = {name: t if t.dtype == torch.float64 else t.to(dtype) for name, t in given.items()}
     for name, tensor in given.items():
         if tensor.dtype != given["input"].dtype:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from .._shapes import autocast_dtype
 
 library = torch.library.Library("fastvae", "DEF")
 
@@ -80,7 +83,8 @@ class Composed(Contract):
     def declare(self) -> None:
         def call(*args: Any) -> Any:
             device = next(arg.device for arg in args if isinstance(arg, torch.Tensor))
-            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            off = nullcontext() if autocast_dtype(device) is None else torch.autocast(device.type, enabled=False)
+            with torch.no_grad(), off:
                 return self.formula(*args)
 
         library.impl(self.name, call, "CompositeExplicitAutograd")
