@@ -240,9 +240,9 @@ def test_compiles_into_one_graph(chunk, choice, reduction):
 def test_so_many_products_in_all(reduction, products, monkeypatch):
     flops, multiply = [], _in_chunks._add_product
 
-    def counting(place, a, b):
+    def counting(place, a, b, **keywords):
         flops.append(a.shape[0] * a.shape[1] * b.shape[1])
-        multiply(place, a, b)
+        multiply(place, a, b, **keywords)
 
     monkeypatch.setattr(_in_chunks, "_add_product", counting)
     x, inputs, weight, bias, _ = operands(SHAPES["samples"])

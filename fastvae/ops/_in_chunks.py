@@ -78,11 +78,9 @@ class InChunks:
         """The layer's output on a chunk, [*box, columns], in the place of the last one's."""
         weight = self.weight[columns]
         place = self._place[: len(input) * len(weight)].view(len(input), len(weight))
-        if self.bias is None:
-            place.zero_()
-        else:
-            place.copy_(self.bias[columns])
-        _add_product(place, input, weight.t())
+        _add_product(place, input, weight.t(), beta=0)
+        if self.bias is not None:
+            place += self.bias[columns]
         return place.view(*self.input[box].shape[:-1], len(weight))
 
     def _arguments(self, box: Box, columns: slice, logits: Tensor, event_ndim: int) -> tuple[Any, ...]:
@@ -114,12 +112,14 @@ class InChunks:
                 _add_rows(place, of_rows, self.weight[columns], self.input[box].shape)
 
 
-def _add_product(place: Tensor, a: Tensor, b: Tensor) -> None:
-    """place += a @ b, summed in place's dtype."""
+def _add_product(place: Tensor, a: Tensor, b: Tensor, beta: int = 1) -> None:
+    """place = beta * place + a @ b, summed in place's dtype; beta is 0 or 1."""
     if a.dtype == place.dtype:
-        place.addmm_(a, b)
-    else:
+        place.addmm_(a, b, beta=beta)
+    elif beta:
         place += torch.mm(a, b, out_dtype=place.dtype)
+    else:
+        torch.mm(a, b, out_dtype=place.dtype, out=place)
 
 
 def _add_rows(place: Tensor, a: Tensor, b: Tensor, shape: torch.Size) -> None:
@@ -127,8 +127,8 @@ def _add_rows(place: Tensor, a: Tensor, b: Tensor, shape: torch.Size) -> None:
     if place.shape == shape:
         _add_product(place.view(len(a), b.shape[1]), a, b)
     else:
-        product = place.new_zeros(len(a), b.shape[1])
-        _add_product(product, a, b)
+        product = place.new_empty(len(a), b.shape[1])
+        _add_product(product, a, b, beta=0)
         _add_summed(place, product.reshape(shape))
 
 
