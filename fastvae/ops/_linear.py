@@ -68,7 +68,7 @@ class LinearLikelihood:
             self._one_pass,
         )
         self.apply = self._differentiable()
-        self.total = total(self, self.one_pass, self._sum)
+        self._made_ahead = total(self, self.one_pass, self._sum)
 
     # Its arguments.
 
@@ -155,7 +155,7 @@ class LinearLikelihood:
         def call(*args: Any) -> Tensor:
             if is_compiling():
                 return self.node(*args, False, _traced.node_revision())
-            if _is_transformed() or any(isinstance(arg, Tensor) and is_distributed(arg) for arg in args):
+            if _is_transformed() or _any_distributed(args):
                 return self.pair(*args)
             return apply(*args)
 
@@ -183,6 +183,13 @@ class LinearLikelihood:
         library.impl(f"{self.name}.traced", implementation, "CompositeImplicitAutograd")
         node: Callable[..., Tensor] = getattr(torch.ops.fastvae, self.name).traced
         return node
+
+    def total(self, factor: float, *args: Any) -> Tensor:
+        """factor * the sum over the rows, differentiable."""
+        if not is_compiling() and _any_distributed(args):
+            return self._sum(*args) * factor
+        log_prob: Tensor = self._made_ahead(factor, *args)
+        return log_prob
 
     def _sum(self, *args: Any) -> Tensor:
         """Over the rows, without gradients made ahead."""
@@ -215,6 +222,10 @@ def _summed(operator: LinearLikelihood) -> type[Function]:
 
 def _output(given: dict[str, Any]) -> Tensor:
     return F.linear(*(given[name] for name in LAYER))
+
+
+def _any_distributed(args: Sequence[Any]) -> bool:
+    return any(isinstance(arg, Tensor) and is_distributed(arg) for arg in args)
 
 
 def _is_transformed() -> bool:
