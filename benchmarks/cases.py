@@ -44,7 +44,7 @@ class Size:
     devices: tuple[str, ...] = BOTH
     layout: str = "contiguous"  # "packed": one tensor [N, 2C, ...] holds both parameters; "channels_last"
     samples: int | None = None  # K
-    target: str = "float"  # "uint8": x holds 0..255; "int32": counts
+    target: str = "float"  # "uint8": x holds 0..255; "int32": counts; "frequent": counts that are seldom 0
     directions: tuple[str, ...] = DIRECTIONS
     quick: tuple[str, ...] = ()  # the operators that the quick suite measures, in the first dtype
     kind: str = "operator"
@@ -79,6 +79,7 @@ SIZES = (
     Size((128, 20000), "cells by all genes", COUNTS[:2], ("fp32",), CPU, directions=WHOLE),
     Size((1024, 2000), "cells in a large batch", COUNTS, directions=WHOLE),
     Size((128, 2000), "counts as they are stored", COUNTS, ("fp32",), CPU, target="int32", directions=WHOLE),
+    Size((128, 2000), "counts that are seldom 0", COUNTS[:2], ("fp32",), CPU, target="frequent", directions=WHOLE),
     Size((512, 20000), "items of a recommender, at Mult-VAE's batch", CLASSES, directions=WHOLE),
     Size((128, 50000), "items of a larger recommender", CLASSES, ("fp32",), directions=WHOLE),
     Size((4, 50000), "few long rows", CLASSES[:1], ("fp32",), directions=WHOLE),

@@ -34,7 +34,10 @@ DATA: dict[str, Callable[..., Tensor]] = {
 VALUES: dict[constraints.Constraint, Callable[..., Tensor]] = {
     constraints.unit_interval: torch.rand,
     constraints.real: torch.rand,
-    constraints.nonnegative_integer: lambda shape, device: torch.poisson(torch.full(shape, 2.0, device=device)),
+    # Of the counts of cells, and of what users have clicked, most are 0: nine of ten here.
+    constraints.nonnegative_integer: lambda shape, device: torch.poisson(
+        torch.exp(1.5 * torch.randn(shape, device=device) - 3)
+    ),
 }
 # Of counts; the dispersion is the gene's.
 OF_COUNTS: dict[str, Callable[..., Tensor]] = {
@@ -140,6 +143,8 @@ def _operand(name: str, case: Case, device: str) -> Tensor:
         return torch.randint(case.shape[-1], case.shape[:-1], device=device)
     if name == "x" and case.target == "uint8":
         return BYTES(size=case.shape, device=device)
+    if name == "x" and case.target == "frequent":
+        return torch.poisson(torch.full(case.shape, 4.0, device=device)).to(DTYPES[case.dtype])
     if name == "x" and case.target == "int32":
         return _data(name, case)(case.shape, device=device).int()
     operand = _moments(case, device) if name == "moments" else _data(name, case)(case.shape, device=device)
