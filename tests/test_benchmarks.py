@@ -60,7 +60,7 @@ def test_cases_are_unique_and_reasoned(suite, device):
 def test_regimes_are_there():
     found = cases("full", "cpu")
     assert {case.samples for case in found} >= {1, 8, 64}
-    assert {case.target for case in found} == {"float", "int32", "uint8"}
+    assert {case.target for case in found} == {"float", "frequent", "int32", "uint8"}
     assert {case.layout for case in found} == {"contiguous", "packed", "channels_last"}
     assert {case.dtype for case in found} == {"fp32", "bf16", "fp16"}
     assert {case.direction for case in found} == {"forward", "backward", "forward+backward"}
@@ -269,7 +269,7 @@ def test_estimates_wait_for_the_compiler_once():
 
 def test_data_are_never_constant():
     for name, draw in {**DATA, **VALUES}.items():
-        assert draw((100,), device="cpu").unique().numel() > 4, name  # counts repeat
+        assert draw((20_000,), device="cpu").unique().numel() > 4, name  # counts repeat, and most are 0
 
 
 def test_variants_of_a_gpu_are_registered():
