@@ -7,11 +7,12 @@ from torch import Tensor
 
 from .._shapes import promoted_dtype
 from ..functional import bernoulli_log_prob
+from ._summed import SummedLogProb
 
 _IN_PLACE = (torch.bool, torch.uint8)  # that kernels read as they are
 
 
-class Bernoulli(torch.distributions.Bernoulli):
+class Bernoulli(SummedLogProb, torch.distributions.Bernoulli):
     """`torch.distributions.Bernoulli(probs)` or `(logits=)` with a fused `log_prob`; soft values in [0, 1] too.
 
     Probabilities are clamped as torch does before they become logits. All else is torch's own.
@@ -20,16 +21,7 @@ class Bernoulli(torch.distributions.Bernoulli):
         `torch.distributions.Bernoulli`.
     """
 
-    _validate_args = False
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The log-probability in nats, element by element."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self.summed_log_prob(value, 0)
-
     def summed_log_prob(self, value: Tensor, event_ndim: int) -> Tensor:
-        """`log_prob` summed over the last dimensions, in one pass."""
         x = value if value.is_floating_point() or value.dtype in _IN_PLACE else value.to(self.logits.dtype)
         log_prob = bernoulli_log_prob(x, self.logits, event_ndim=event_ndim, x_scale=1.0)
         return log_prob.to(promoted_dtype(x, self.logits))

@@ -10,30 +10,22 @@ from torch.distributions.utils import broadcast_all
 
 from .._shapes import promoted_dtype
 from ..functional import negative_binomial_log_prob, poisson_log_prob
+from ._summed import SummedLogProb
 
 
-class Poisson(torch.distributions.Poisson):
+class Poisson(SummedLogProb, torch.distributions.Poisson):
     """`torch.distributions.Poisson(rate)` with a fused `log_prob`, of counts of any floating or integer type.
 
     Reference:
         `torch.distributions.Poisson`.
     """
 
-    _validate_args = False
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The log-probability in nats, element by element."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self.summed_log_prob(value, 0)
-
     def summed_log_prob(self, value: Tensor, event_ndim: int) -> Tensor:
-        """`log_prob` summed over the last dimensions, in one pass."""
         log_prob = poisson_log_prob(value, self.rate, rate_as="rate", event_ndim=event_ndim)
         return log_prob.to(promoted_dtype(value, self.rate))
 
 
-class NegativeBinomial(torch.distributions.NegativeBinomial):
+class NegativeBinomial(SummedLogProb, torch.distributions.NegativeBinomial):
     """`torch.distributions.NegativeBinomial(total_count, probs)` or `(total_count, logits=)` with a fused `log_prob`.
 
     total_count is the inverse dispersion; the mean is total_count exp(logits). A large total_count, where torch's
@@ -43,16 +35,7 @@ class NegativeBinomial(torch.distributions.NegativeBinomial):
         `torch.distributions.NegativeBinomial`; Loader 2000, "Fast and accurate computation of binomial probabilities".
     """
 
-    _validate_args = False
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The log-probability in nats, element by element."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self.summed_log_prob(value, 0)
-
     def summed_log_prob(self, value: Tensor, event_ndim: int) -> Tensor:
-        """`log_prob` summed over the last dimensions, in one pass."""
         log_prob = negative_binomial_log_prob(
             value, self.logits, self.total_count, self._zero_logits, mean_as="logits", event_ndim=event_ndim
         )

@@ -8,11 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import kl, kl_divergence
 
-from .bernoulli import Bernoulli
-from .counts import NegativeBinomial, Poisson
-from .normal import Normal, summed_kl
-
-_FUSED = (Bernoulli, NegativeBinomial, Normal, Poisson)
+from ._summed import SummedLogProb
+from .normal import summed_kl
 
 
 class Independent(torch.distributions.Independent):
@@ -29,7 +26,7 @@ class Independent(torch.distributions.Independent):
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-density in nats, summed over the event."""
         # A value that lacks batch dimensions broadcasts, and torch sums its own last ones alike.
-        if isinstance(self.base_dist, _FUSED):
+        if isinstance(self.base_dist, SummedLogProb):
             if self._validate_args:
                 self._validate_sample(value)
             return self.base_dist.summed_log_prob(value, self.reinterpreted_batch_ndims)

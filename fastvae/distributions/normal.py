@@ -13,13 +13,14 @@ from .._shapes import promoted_dtype
 from ..functional import gaussian_log_prob, kl_normal, rsample
 from ..ops._packed import serves
 from ..ops.noise import normals_like
+from ._summed import SummedLogProb
 
 # Elements up to which, on a CPU, three calls of torch's take less time than one through Python's autograd. With
 # gradients they do at any size there: backward reads the noise, and does not make it again.
 _FEW = 2**15
 
 
-class Normal(torch.distributions.Normal):
+class Normal(SummedLogProb, torch.distributions.Normal):
     """`torch.distributions.Normal(loc, scale)` with fused `rsample`, `sample`, `log_prob` and `kl_divergence`.
 
     Noise is the stream that `fastvae.ops.noise` defines, of a seed that torch's generator draws: `torch.manual_seed`
@@ -28,8 +29,6 @@ class Normal(torch.distributions.Normal):
     Reference:
         `torch.distributions.Normal`; Kingma & Welling 2014, "Auto-encoding variational Bayes", eq. 9.
     """
-
-    _validate_args = False
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """loc + scale * eps, [*sample_shape, *batch_shape]; differentiable in both."""
@@ -48,14 +47,7 @@ class Normal(torch.distributions.Normal):
         with torch.no_grad():
             return self.rsample(sample_shape)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density in nats, element by element."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self.summed_log_prob(value, 0)
-
     def summed_log_prob(self, value: Tensor, event_ndim: int) -> Tensor:
-        """`log_prob` summed over the last dimensions, in one pass."""
         log_prob = gaussian_log_prob(value, self.loc, self.scale, scale_as="std", event_ndim=event_ndim)
         return log_prob.to(promoted_dtype(value, self.loc, self.scale))
 
