@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .counts import _rest_near, poisson_log_prob
+from .counts import poisson_log_prob, rest_near
 
 
 def multinomial_log_prob(x, logits, *, normalized):
@@ -84,5 +84,5 @@ def _deviance(x: Tensor, total: Tensor, s: _Softmax) -> Tensor:
     excess = -_less_expected(x, total, s) / count
     near = (excess > -0.3) & (excess < 0.4)
     log_ratio = (s.relative - s.tail.log1p()) + (torch.where(total > 0, total, 1.0) / count).log()
-    rest = torch.where(near, _rest_near(torch.where(near, excess, 0.0)), excess - log_ratio)
+    rest = torch.where(near, rest_near(torch.where(near, excess, 0.0)), excess - log_ratio)
     return torch.where(some, x * rest, expected)

@@ -26,7 +26,7 @@ def poisson_log_prob(x, rate, *, log_rate):
     count = _count(x)
     log_value, t = count.value.log(), (mean - count.value) / count.value
     near = (t > -0.3) & (t < 0.4)
-    rest = torch.where(near, _rest_near(torch.where(near, t, 0.0)), t - _log_ratio(rate, count, log_rate))
+    rest = torch.where(near, rest_near(torch.where(near, t, 0.0)), t - _log_ratio(rate, count, log_rate))
     ahead = _ahead(x, count).log() + log_value / 2 - _HALF_LOG_2_PI - _stirling(1 / count.value)
     return torch.where((x == 0) | (mean == math.inf), -mean, ahead - (count.shift * t + x * rest))
 
@@ -215,10 +215,10 @@ def _log1p(t: Tensor, q: Tensor) -> _Log1p:
     """`q` is 1 + t, and made otherwise where that cancels."""
     near = (q > 0.7) & (q < 1.4)
     small, log = torch.where(near, t, 0.0), torch.where(near, 1.0, q).log()
-    return _Log1p(torch.where(near, small.log1p(), log), torch.where(near, _rest_near(small), t - log))
+    return _Log1p(torch.where(near, small.log1p(), log), torch.where(near, rest_near(small), t - log))
 
 
-def _rest_near(t: Tensor) -> Tensor:
+def rest_near(t: Tensor) -> Tensor:
     """t - log(1 + t) by log(1 + t) = 2 artanh(t / (2 + t)), for t from -0.3 to 0.4."""
     r = t / (2 + t)
     series = torch.zeros_like(r)
