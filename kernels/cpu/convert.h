@@ -104,4 +104,9 @@ void write(const T* in, int64_t n, Type type, void* data, int64_t offset, int64_
   }
 }
 
+// An element as it lies in memory, in the arithmetic type.
+FASTVAE_FN float load(float x) { return x; }
+FASTVAE_FN double load(double x) { return x; }
+FASTVAE_FN float load(BFloat16 x) { return to_float(x); }
+
 }  // namespace fastvae::FASTVAE_ISA

@@ -4,7 +4,7 @@
 #include <tuple>
 
 #include "../tables/table.h"
-#include "convert.h"
+#include "few.h"
 
 namespace fastvae::FASTVAE_ISA {
 
@@ -14,16 +14,12 @@ using Loop = void (*)(const Constants<double>&, const void* const* in, void* con
 // through a buffer: narrowing inside the loop costs more than it saves.
 enum class Arithmetic : uint8_t { f32, f64, bf16, count };
 
-FASTVAE_FN float load(float x) { return x; }
-FASTVAE_FN double load(double x) { return x; }
-FASTVAE_FN float load(BFloat16 x) { return to_float(x); }
-
 // By bits, the inputs that are the caller's tensors.
 template <class D>
 constexpr unsigned kTensors = ((1u << (D::inputs - D::sampled)) - 1) >> D::first_tensor << D::first_tensor;
 
-// Of counts most are 0. Beyond 5 of 8 that are not, bringing those together costs more than it saves.
-constexpr int64_t kFew = 5, kFewOf = 8, kGathered = kTile / 4;
+// So many elements at most are brought together, and so many at least: vectors are then full.
+constexpr int64_t kGathered = kTile / 4, kFullVectors = 16;
 
 // In memory as `Stored` where it is a tensor, in the arithmetic type elsewhere.
 template <class D, class T, class Stored, size_t k>
@@ -50,51 +46,64 @@ FASTVAE_FN void loop(const Constants<T>& c, const void* const* in, void* const* 
                              std::make_index_sequence<D::outputs>());
 }
 
-// Elements that lie apart, brought together for a loop over them.
-template <class D, class T, class Stored, unsigned wanted, size_t... I, size_t... O>
+// The same as one function of the library, where it is called from more places than one.
+template <class D, class T, class Stored, unsigned wanted, bool usual>
+[[gnu::noinline]] void loop_once(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
+  Constants<T> constants(c);
+  if (usual) constants.make_usual();
+  loop<D, T, Stored, wanted>(constants, in, out, n);
+}
+
+// Elements that lie apart, brought together for a loop over them; the last again and again until vectors are full.
+template <class D, class T, class Stored, unsigned wanted, bool usual, size_t... I, size_t... O>
 FASTVAE_FN void loop_over(const int32_t* indices, const Constants<T>& c, const void* const* in, void* const* out,
                           int64_t n, std::index_sequence<I...>, std::index_sequence<O...>) {
   std::tuple<Element<D, T, Stored, I>[kGathered]...> x;
   T y[sizeof...(O)][kGathered];
   for (int64_t k = 0; k < n; ++k)
     ((std::get<I>(x)[k] = static_cast<const Element<D, T, Stored, I>*>(in[I])[indices[k]]), ...);
+  int64_t full = (n + kFullVectors - 1) / kFullVectors * kFullVectors;
+  for (int64_t k = n; k < full; ++k) ((std::get<I>(x)[k] = std::get<I>(x)[n - 1]), ...);
   const void* const inputs[] = {std::get<I>(x)...};
   void* const outputs[] = {y[O]...};
-  loop<D, T, Stored, wanted>(c, inputs, outputs, n);
+  loop_once<D, T, Stored, wanted, usual>(c, inputs, outputs, full);
   for (int64_t k = 0; k < n; ++k)
     ((wanted >> O & 1 ? void(static_cast<T*>(out[O])[indices[k]] = y[O][k]) : void()), ...);
 }
 
-// All elements by what is short at 0, then those that are not 0 once more; where these are many, all by the whole.
-template <class D, class T, class Stored, unsigned wanted>
-FASTVAE_FN void loop_of_counts(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
-  const auto* x = static_cast<const Stored*>(in[D::first_tensor]);
-  int32_t indices[kTile];
-  int64_t others = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    indices[others] = static_cast<int32_t>(i);
-    others += load(x[i]) != T(0);
-  }
-  if (others * kFewOf > n * kFew) return loop<D, T, Stored, wanted>(c, in, out, n);
-  loop<typename D::AtZero, T, Stored, wanted>(c, in, out, n);
-  for (int64_t k = 0; k < others; k += kGathered)
-    loop_over<D, T, Stored, wanted>(indices + k, c, in, out, others - k < kGathered ? others - k : kGathered,
-                                    std::make_index_sequence<D::inputs>(), std::make_index_sequence<D::outputs>());
+// By what is short for one kind of element all of them, then the few of the other kind once more.
+template <class Most, class Other, class T, class Stored, unsigned wanted, bool usual>
+FASTVAE_FN void loop_of_both(const Few& few, const Constants<T>& c, const void* const* in, void* const* out,
+                             int64_t n) {
+  loop_once<Most, T, Stored, wanted, usual>(c, in, out, n);
+  for (int64_t k = 0; k < few.count; k += kGathered)
+    loop_over<Other, T, Stored, wanted, usual>(
+        few.indices + k, c, in, out, few.count - k < kGathered ? few.count - k : kGathered,
+        std::make_index_sequence<Other::inputs>(), std::make_index_sequence<Other::outputs>());
 }
 
-template <class D, class T, class Stored, unsigned wanted>
+template <class D, class T, class Stored, unsigned wanted, bool usual>
+FASTVAE_FN void loop_of_counts(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
+  using Zero = typename D::AtZero;
+  using Other = typename D::NotZero;
+  Few few = Few::of<T>(static_cast<const Stored*>(in[D::first_tensor]), n);
+  if (few.zeros) loop_of_both<Other, Zero, T, Stored, wanted, usual>(few, c, in, out, n);
+  else loop_of_both<Zero, Other, T, Stored, wanted, usual>(few, c, in, out, n);
+}
+
+template <class D, class T, class Stored, unsigned wanted, bool usual>
 FASTVAE_FN void run_with(const Constants<T>& c, const void* const* in, void* const* out, int64_t n) {
   if constexpr (std::is_same_v<typename D::AtZero, D>) loop<D, T, Stored, wanted>(c, in, out, n);
-  else loop_of_counts<D, T, Stored, wanted>(c, in, out, n);
+  else loop_of_counts<D, T, Stored, wanted, usual>(c, in, out, n);
 }
 
 template <class D, class T, class Stored, unsigned wanted>
 void run_loop(const Constants<double>& c, const void* const* in, void* const* out, int64_t n) {
   Constants<T> constants(c);
-  if (!c.is_usual()) return run_with<D, T, Stored, wanted>(constants, in, out, n);
+  if (!c.is_usual()) return run_with<D, T, Stored, wanted, false>(constants, in, out, n);
   // The usual call again, with what is usual known to the compiler: a third of the instructions fall away.
   constants.make_usual();
-  run_with<D, T, Stored, wanted>(constants, in, out, n);
+  run_with<D, T, Stored, wanted, true>(constants, in, out, n);
 }
 
 // A formula in one direction: by arithmetic, and by bits what is written. A loop that writes everything is always

@@ -121,8 +121,8 @@ struct NegativeBinomialZero : NegativeBinomialParameters<T> {
   }
 };
 
-// The same of any x, to the same bits at x = 0. n = x + theta.
-template <class T>
+// The same of any x, to the same bits at x = 0; for less where x is known not to be 0. n = x + theta.
+template <class T, bool not_zero = false>
 struct NegativeBinomialTerms : NegativeBinomialParameters<T> {
   using Parameters = NegativeBinomialParameters<T>;
   using Parameters::boundless, Parameters::m, Parameters::mean, Parameters::theta;
@@ -151,16 +151,18 @@ struct NegativeBinomialTerms : NegativeBinomialParameters<T> {
     second = fma(theta, x - mean, -by * mean) * (inverse_theta * inverse_m);
     T share = (value_n * inverse_m) * (theta * inverse_theta);
     of_first = log1p_of(first, value_n * (mean * inverse_x_m));
-    of_second = log1p_normal(choose(x == T(0), -mean * inverse_m, second),
-                             max(choose(x == T(0), theta * inverse_m, share), kLeastShare<T>));
+    of_second = log1p_normal(choose(is_zero(), -mean * inverse_m, second),
+                             max(choose(is_zero(), theta * inverse_m, share), kLeastShare<T>));
   }
+
+  FASTVAE_FN bool is_zero() const { return !not_zero & (x == T(0)); }
 
   FASTVAE_FN T log_prob() const {
     T deviances = fma(x, of_first.rest, theta * of_second.rest) + fma(count.by, first, by * second);
     T rests = stirling(inverse_n) - stirling(inverse_theta) - stirling(count.inverse);
     T root = sqrt((theta + by) * inverse_n * count.value);
     T positive = log(rising_ratio() * count.product(x) * root) - (deviances + kHalfLog2Pi<T>)+rests;
-    return choose(boundless, -T(INFINITY), choose(x == T(0), log_prob_of_0(), positive));
+    return choose(boundless, -T(INFINITY), choose(is_zero(), log_prob_of_0(), positive));
   }
 
   FASTVAE_FN T log_prob_of_0() const { return choose(boundless, -T(INFINITY), theta * of_second.log); }
@@ -175,7 +177,7 @@ struct NegativeBinomialTerms : NegativeBinomialParameters<T> {
   }
 
   FASTVAE_FN T slope_mean(const Constants<T>& c) const {
-    T relative = choose(x == T(0), T(-1), (x - mean) / mean);
+    T relative = choose(is_zero(), T(-1), (x - mean) / mean);
     return theta * inverse_m * choose(c.log_mean != T(0), x - mean, relative);
   }
 
@@ -214,21 +216,26 @@ struct NegativeBinomialLogProbAtZero {
 };
 
 // Gamma(x + theta) / (Gamma(theta) x!) (theta / (theta + mean))^theta (mean / (theta + mean))^x
-template <class T>
-struct NegativeBinomialLogProb {
-  static constexpr bool long_winded = true;
-  using AtZero = NegativeBinomialLogProbAtZero<T>;
+template <class T, bool not_zero>
+struct NegativeBinomialLogProbOf {
   static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T dispersion, T& log_prob) {
-    log_prob = NegativeBinomialTerms<T>(c, x, mean, dispersion).log_prob();
+    log_prob = NegativeBinomialTerms<T, not_zero>(c, x, mean, dispersion).log_prob();
   }
 
   static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T mean, T dispersion, T& grad_x, T& grad_mean,
                                   T& grad_dispersion) {
-    NegativeBinomialTerms<T> terms(c, x, mean, dispersion);
+    NegativeBinomialTerms<T, not_zero> terms(c, x, mean, dispersion);
     grad_x = grad * terms.slope_x();
     grad_mean = grad * terms.slope_mean(c);
     grad_dispersion = grad * terms.slope_dispersion(c);
   }
+};
+
+template <class T>
+struct NegativeBinomialLogProb : NegativeBinomialLogProbOf<T, false> {
+  static constexpr bool long_winded = true;
+  using AtZero = NegativeBinomialLogProbAtZero<T>;
+  using NotZero = NegativeBinomialLogProbOf<T, true>;
 };
 
 // How much of a zero is the excess of zeros, and how much the counts': logits a, log-probability b of the counts' zero.
@@ -274,25 +281,37 @@ struct ZeroInflatedNegativeBinomialLogProbAtZero {
 };
 
 // A negative binomial with an excess of zeros: sigmoid(zero_logits) of the mass stands at 0.
-template <class T>
-struct ZeroInflatedNegativeBinomialLogProb {
-  static constexpr bool long_winded = true;
-  using AtZero = ZeroInflatedNegativeBinomialLogProbAtZero<T>;
+template <class T, bool not_zero>
+struct ZeroInflatedNegativeBinomialLogProbOf {
+  using Terms = NegativeBinomialTerms<T, not_zero>;
+
   static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T dispersion, T zero_logits, T& log_prob) {
-    NegativeBinomialTerms<T> terms(c, x, mean, dispersion);
-    Zero<T> zero(zero_logits, choose(x == T(0), terms.log_prob_of_0(), T(0)));
-    log_prob = choose(x == T(0), zero.log_prob, terms.log_prob() + zero.log_others);
+    Terms terms(c, x, mean, dispersion);
+    Zero<T> zero = zero_of(terms, zero_logits);
+    log_prob = choose(terms.is_zero(), zero.log_prob, terms.log_prob() + zero.log_others);
   }
 
   static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T mean, T dispersion, T zero_logits, T& grad_mean,
                                   T& grad_dispersion, T& grad_zero_logits) {
-    NegativeBinomialTerms<T> terms(c, x, mean, dispersion);
-    Zero<T> zero(zero_logits, choose(x == T(0), terms.log_prob_of_0(), T(0)));
-    T of_counts = choose(x == T(0), zero.of_counts, T(1));
+    Terms terms(c, x, mean, dispersion);
+    Zero<T> zero = zero_of(terms, zero_logits);
+    T of_counts = choose(terms.is_zero(), zero.of_counts, T(1));
     grad_mean = grad * (of_counts * terms.slope_mean(c));
     grad_dispersion = grad * (of_counts * terms.slope_dispersion(c));
-    grad_zero_logits = grad * choose(x == T(0), zero.slope_logits, zero.slope_others);
+    grad_zero_logits = grad * choose(terms.is_zero(), zero.slope_logits, zero.slope_others);
   }
+
+ private:
+  static FASTVAE_FN Zero<T> zero_of(const Terms& terms, T zero_logits) {
+    return {zero_logits, choose(terms.is_zero(), terms.log_prob_of_0(), T(0))};
+  }
+};
+
+template <class T>
+struct ZeroInflatedNegativeBinomialLogProb : ZeroInflatedNegativeBinomialLogProbOf<T, false> {
+  static constexpr bool long_winded = true;
+  using AtZero = ZeroInflatedNegativeBinomialLogProbAtZero<T>;
+  using NotZero = ZeroInflatedNegativeBinomialLogProbOf<T, true>;
 };
 
 }  // namespace fastvae::FASTVAE_ISA

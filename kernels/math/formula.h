@@ -38,14 +38,17 @@ constexpr bool kLongWinded = false;
 template <class F>
 constexpr bool kLongWinded<F, std::enable_if_t<F::long_winded>> = true;
 
-// `AtZero` is a formula that gives the same bits where the first tensor is 0, for less; F itself where there is none.
+// `AtZero` and `NotZero` are formulas that give the same bits where the first tensor is 0 and where it is not, for
+// less; F itself where there are none.
 template <class F, class = void>
-struct AtZeroOf {
-  using type = F;
+struct Split {
+  using AtZero = F;
+  using NotZero = F;
 };
 template <class F>
-struct AtZeroOf<F, std::void_t<typename F::AtZero>> {
-  using type = typename F::AtZero;
+struct Split<F, std::void_t<typename F::AtZero, typename F::NotZero>> {
+  using AtZero = typename F::AtZero;
+  using NotZero = typename F::NotZero;
 };
 
 // `numbers` says how many of a value's inputs, the first, are one number for all elements.
@@ -71,7 +74,8 @@ struct OfArrays<function, Counts, std::index_sequence<I...>, std::index_sequence
 // `sampled`. The outputs from `first_optional` on may be left uncomputed where nobody wants them.
 template <class F>
 struct Value : OfArrays<&F::value> {
-  using AtZero = Value<typename AtZeroOf<F>::type>;
+  using AtZero = Value<typename Split<F>::AtZero>;
+  using NotZero = Value<typename Split<F>::NotZero>;
   static constexpr Direction direction = Direction::value;
   static constexpr bool long_winded = kLongWinded<F>;
   static constexpr int sampled = kSamples<F> ? 1 : 0;
@@ -80,7 +84,8 @@ struct Value : OfArrays<&F::value> {
 
 template <class F>
 struct Gradient : OfArrays<&F::gradient> {
-  using AtZero = Gradient<typename AtZeroOf<F>::type>;
+  using AtZero = Gradient<typename Split<F>::AtZero>;
+  using NotZero = Gradient<typename Split<F>::NotZero>;
   static constexpr Direction direction = Direction::gradient;
   static constexpr bool long_winded = kLongWinded<F>;
   static constexpr int sampled = kSamples<F> ? 2 : 0;
@@ -90,14 +95,16 @@ struct Gradient : OfArrays<&F::gradient> {
 // Of a likelihood: few want the gradient of x, which may cost more than the others together.
 template <class F>
 struct LikelihoodGradient : Gradient<F> {
-  using AtZero = LikelihoodGradient<typename AtZeroOf<F>::type>;
+  using AtZero = LikelihoodGradient<typename Split<F>::AtZero>;
+  using NotZero = LikelihoodGradient<typename Split<F>::NotZero>;
   static constexpr int first_optional = 0;
 };
 
 // A loss in one pass: `factor` times the value, and the gradients of its negative.
 template <class F>
 struct OnePass {
-  using AtZero = OnePass<typename AtZeroOf<F>::type>;
+  using AtZero = OnePass<typename Split<F>::AtZero>;
+  using NotZero = OnePass<typename Split<F>::NotZero>;
   static constexpr Direction direction = Direction::one_pass;
   static constexpr bool long_winded = kLongWinded<F>;
   static constexpr int inputs = Value<F>::inputs, outputs = 1 + Gradient<F>::outputs;
