@@ -28,14 +28,15 @@ FASTVAE_FN T sum(const Unit& unit, const T (&y)[width]) {
   return x[0];
 }
 
+// What is long winded takes all registers for an element or two: a branch keeps the compiler from taking up more.
 template <class D, class T, int width, size_t... I, size_t... O>
 FASTVAE_FN void apply(const CutJob& job, const T (&x)[D::inputs][width], T (&y)[D::outputs][width],
                       std::index_sequence<I...>, std::index_sequence<O...>) {
   FASTVAE_UNROLL
   for (int e = 0; e < width; ++e) {
     const T inputs[] = {x[I][e]...};
-    T outputs[D::outputs];
-    D::at(constants(job, T()), inputs, outputs);
+    T outputs[D::outputs] = {};
+    if (!D::long_winded || (job.taken >> e & 1)) D::at(constants(job, T()), inputs, outputs);
     ((y[O][e] = outputs[O]), ...);
   }
 }

@@ -43,7 +43,7 @@ struct Count {
   // digamma(x + 1) - log(value)
   FASTVAE_FN T slope(T x) const {
     T sum = 0;
-    for (int i = 1; i < kShift<T>; ++i) sum += T(1) / (x + T(i));
+    for (int i = 1; i < kShift<T>; ++i) sum += quotient(T(1), x + T(i));
     return T(-0.5) * inverse - digamma_rest(inverse) - choose(by > T(0), sum, -inverse);
   }
 };
@@ -68,14 +68,14 @@ struct PoissonLogProb {
     Count<T> k = count_of(x);
     T log_ratio = choose(c.log_rate != T(0), rate + log(k.inverse), log(mean * k.inverse));
     grad_x = grad * (log_ratio - k.slope(x));
-    T relative = choose(x == T(0), T(-1), (x - mean) / mean);
+    T relative = choose(x == T(0), T(-1), quotient(x - mean, mean));
     grad_rate = grad * choose(c.log_rate != T(0), x - mean, relative);
   }
 
  private:
   static FASTVAE_FN Count<T> count_of(T x) {
     T by = shift_of(x), value = x + by;
-    return {by, value, T(1) / value};
+    return {by, value, quotient(T(1), value)};
   }
 };
 
@@ -105,7 +105,7 @@ struct NegativeBinomialZero : NegativeBinomialParameters<T> {
   Log1p<T> of_second;
 
   FASTVAE_FN NegativeBinomialZero(const Constants<T>& c, T mean_, T dispersion) : Parameters(c, mean_, dispersion) {
-    inverse_m = T(1) / m;
+    inverse_m = quotient(T(1), m);
     of_second = log1p_normal(-mean * inverse_m, max(theta * inverse_m, kLeastShare<T>));
   }
 
@@ -138,12 +138,12 @@ struct NegativeBinomialTerms : NegativeBinomialParameters<T> {
     n = x + theta;
     value_n = n + by;
     T value_theta = theta + by;
-    T inverse = T(1) / (value_n * value_theta);
+    T inverse = quotient(T(1), value_n * value_theta);
     inverse_n = value_theta * inverse;
     inverse_theta = value_n * inverse;
     count.by = shift_of(x);
     count.value = x + count.by;
-    T inverse_x_m = T(1) / (count.value * m);
+    T inverse_x_m = quotient(T(1), count.value * m);
     count.inverse = m * inverse_x_m;
     inverse_m = count.value * inverse_x_m;
     T shifted_mean = (by - count.by) * mean;
@@ -160,7 +160,7 @@ struct NegativeBinomialTerms : NegativeBinomialParameters<T> {
   FASTVAE_FN T log_prob() const {
     T deviances = fma(x, of_first.rest, theta * of_second.rest) + fma(count.by, first, by * second);
     T rests = stirling(inverse_n) - stirling(inverse_theta) - stirling(count.inverse);
-    T root = sqrt((theta + by) * inverse_n * count.value);
+    T root = fast_sqrt((theta + by) * inverse_n * count.value);
     T positive = log(rising_ratio() * count.product(x) * root) - (deviances + kHalfLog2Pi<T>)+rests;
     return choose(boundless, -T(INFINITY), choose(is_zero(), log_prob_of_0(), positive));
   }
@@ -169,23 +169,24 @@ struct NegativeBinomialTerms : NegativeBinomialParameters<T> {
 
   // digamma(n) - digamma(x + 1) + log(mean / m). Here n is shifted by its own size.
   FASTVAE_FN T slope_x() const {
-    T own = shift_of(n), value = n + own, inverse = T(1) / value, inverse_x_m = count.inverse * inverse_m, sum = 0;
-    for (int i = 0; i < kShift<T>; ++i) sum += T(1) / (n + T(i));
+    T own = shift_of(n), value = n + own, inverse = quotient(T(1), value), inverse_x_m = count.inverse * inverse_m,
+      sum = 0;
+    for (int i = 0; i < kShift<T>; ++i) sum += quotient(T(1), n + T(i));
     T digamma_n = T(-0.5) * inverse - digamma_rest(inverse) - choose(own > T(0), sum, T(0));
     T argument = fma(theta, (mean - x) - count.by, (own - count.by) * mean) * inverse_x_m;
     return log1p_of(argument, value * (mean * inverse_x_m)).log + (digamma_n - count.slope(x));
   }
 
   FASTVAE_FN T slope_mean(const Constants<T>& c) const {
-    T relative = choose(is_zero(), T(-1), (x - mean) / mean);
+    T relative = choose(is_zero(), T(-1), quotient(x - mean, mean));
     return theta * inverse_m * choose(c.log_mean != T(0), x - mean, relative);
   }
 
   FASTVAE_FN T slope_dispersion(const Constants<T>& c) const {
     T sum = 0;
-    for (int i = 0; i < kShift<T>; ++i) sum += x / ((theta + T(i)) * (n + T(i)));
+    for (int i = 0; i < kShift<T>; ++i) sum += quotient(x, (theta + T(i)) * (n + T(i)));
     T difference = T(0.5) * x * inverse_theta * inverse_n + (digamma_rest(inverse_theta) - digamma_rest(inverse_n));
-    difference += choose((by > T(0)) & (n > T(0)), sum, T(0));
+    difference += choose((by > T(0)) & (n > T(0)) & !is_zero(), sum, T(0));
     T at_mean = -of_second.rest - by * x * (inverse_theta * inverse_m);
     T slope = choose(c.odds != T(0), of_second.log, at_mean) + difference;
     return choose(c.log_dispersion != T(0), theta * slope, slope);
@@ -196,7 +197,7 @@ struct NegativeBinomialTerms : NegativeBinomialParameters<T> {
   FASTVAE_FN T rising_ratio() const {
     T of_theta = 1, of_n = 1;
     for (int i = 0; i < kShift<T>; ++i) of_theta *= (theta + T(i)) * inverse_theta, of_n *= (n + T(i)) * inverse_n;
-    return choose(by > T(0), of_theta / of_n, T(1));
+    return choose(by > T(0), quotient(of_theta, of_n), T(1));
   }
 };
 
@@ -252,7 +253,7 @@ struct Zero {
     Decay<T> of_b = decay(b - shift);
     bool inflated = a >= T(0);
     T excess = choose(inflated, T(1), e), counts = of_b.exp * choose(inflated, e, T(1));  // e^a : e^b
-    T inverse = T(1) / ((T(1) + e) * (excess + counts)), of_all = inverse * (T(1) + e);
+    T inverse = quotient(T(1), (T(1) + e) * (excess + counts)), of_all = inverse * (T(1) + e);
     T tail = inverse * (excess + counts), others = choose(inflated, e, T(1)) * tail;  // sigmoid(-a)
     of_counts = counts * of_all;
     // (e^a + e^b) / (e^a + 1) less 1, where that is small.

@@ -88,6 +88,8 @@ FASTVAE_FN float fast_sqrt(float x) {
 #endif
 }
 
+FASTVAE_FN double fast_sqrt(double x) { return sqrt(x); }
+
 FASTVAE_FN float fast_log2(float x) {
 #if defined(__CUDA_ARCH__)
   float log;
@@ -98,13 +100,24 @@ FASTVAE_FN float fast_log2(float x) {
 #endif
 }
 
-// a / b for b in [1, 2]: a GPU's reciprocal and one step of Newton's, within an ulp, no branch for other divisors.
-FASTVAE_FN float divide_in_range(float a, float b) {
+// a / b, on a GPU within 2 ulp: the exact form takes a branch and a call for some divisors. There b that is subnormal
+// counts as 0, and one above 2^126 as infinite.
+FASTVAE_FN float quotient(float a, float b) {
 #if defined(__CUDA_ARCH__)
   float reciprocal;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(b));
-  float quotient = a * reciprocal;
-  return fma(fma(-quotient, b, a), reciprocal, quotient);
+  return a * reciprocal;
+#else
+  return a / b;
+#endif
+}
+FASTVAE_FN double quotient(double a, double b) { return a / b; }
+
+// a / b for b in [1, 2]: the same and one step of Newton's, within an ulp.
+FASTVAE_FN float divide_in_range(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  float reciprocal = quotient(1.0f, b), approximate = a * reciprocal;
+  return fma(fma(-approximate, b, a), reciprocal, approximate);
 #else
   return a / b;
 #endif

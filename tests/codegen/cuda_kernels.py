@@ -57,6 +57,15 @@ OPERATORS = (
     Operator("gaussian_log_prob", r"Value<GaussianLogProb<float, LogVar>>", 3, 0),
     Operator("gaussian_log_prob_backward", r"LikelihoodGradient<GaussianLogProb<float, LogVar>>", 3, 2),
     Operator("gaussian_log_prob_one_pass", r"OnePass<GaussianLogProb<float, LogVar>>", 3, 2),
+    Operator("poisson_log_prob", r"Value<PoissonLogProb<float>>", 2, 0),
+    Operator("poisson_log_prob_backward", r"LikelihoodGradient<PoissonLogProb<float>>", 2, 1),
+    Operator("poisson_log_prob_one_pass", r"OnePass<PoissonLogProb<float>>", 2, 1),
+    Operator("negative_binomial_log_prob", r"Value<NegativeBinomialLogProb<float>>", 3, 0),
+    Operator("negative_binomial_log_prob_backward", r"LikelihoodGradient<NegativeBinomialLogProb<float>>", 3, 2),
+    Operator("negative_binomial_log_prob_one_pass", r"OnePass<NegativeBinomialLogProb<float>>", 3, 2),
+    Operator("zero_inflated_negative_binomial_log_prob", r"Value<ZeroInflatedNegativeBinomialLogProb<float>>", 4, 0),
+    Operator("zero_inflated_negative_binomial_log_prob_backward", r"LikelihoodGradient<ZeroInflatedNegativeBinomialLogProb<float>>", 4, 3),
+    Operator("zero_inflated_negative_binomial_log_prob_one_pass", r"OnePass<ZeroInflatedNegativeBinomialLogProb<float>>", 4, 3),
 )
 LOTS = (
     Lot("fp32", r"Words", 4, 8),
