@@ -120,7 +120,12 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<D, A>()) walk(const 
 }
 
 template <class D>
-__global__ void __launch_bounds__(kThreads, 3) walk_columns(const __grid_constant__ CutJob job) {
+constexpr int resident_columns() {
+  return D::long_winded && D::inputs + D::outputs > 7 ? 2 : 3;
+}
+
+template <class D>
+__global__ void __launch_bounds__(kThreads, resident_columns<D>()) walk_columns(const __grid_constant__ CutJob job) {
   __shared__ float of_warps[kWarps];
   for (int64_t tile = blockIdx.x; tile < job.tiles; tile += gridDim.x) {
     Place place = place_of(job, tile, threadIdx.x);
