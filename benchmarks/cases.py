@@ -25,7 +25,12 @@ LATENT = ("rsample_kl", "kl_standard_normal", "rsample", "kl_normal", "moments",
 PACKED = ("moments", "encoding")  # of one operand, that holds mean and log-variance
 WITHOUT_GRADIENTS = ("encoding",)
 LIKELIHOODS = tuple(name for name, operator in OPERATORS.items() if isinstance(operator, Likelihood))
-COUNTS = ("negative_binomial_log_prob", "zero_inflated_negative_binomial_log_prob", "poisson_log_prob")
+COUNTS = (
+    "negative_binomial_log_prob",
+    "zero_inflated_negative_binomial_log_prob",
+    "poisson_log_prob",
+    "unnormalized_poisson_log_prob",
+)
 LOSSES = ("bernoulli_loss", "gaussian_loss")
 CLASSES = ("multinomial_loss", "multinomial_log_prob", "categorical_log_prob")
 FURTHER = tuple(name for name in LIKELIHOODS if name not in (*MAIN, *COUNTS))

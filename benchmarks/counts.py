@@ -5,6 +5,8 @@ In float32 whatever comes in: of lgamma in half precision no digit is right.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +19,7 @@ from .variants import fused, naive, variant
 _EPS = 1e-8
 
 fused("poisson_log_prob")(fastvae.poisson_log_prob)
+fused("unnormalized_poisson_log_prob")(partial(fastvae.poisson_log_prob, normalized=False))
 fused("negative_binomial_log_prob")(fastvae.negative_binomial_log_prob)
 fused("zero_inflated_negative_binomial_log_prob")(fastvae.negative_binomial_log_prob)
 
@@ -25,6 +28,11 @@ fused("zero_inflated_negative_binomial_log_prob")(fastvae.negative_binomial_log_
 def poisson_log_prob(x: Tensor, log_rate: Tensor) -> Tensor:
     losses = F.poisson_nll_loss(log_rate, x, log_input=True, reduction="none")
     return -_events(losses + torch.lgamma(x + 1.0))
+
+
+@naive("unnormalized_poisson_log_prob")
+def unnormalized_poisson_log_prob(x: Tensor, log_rate: Tensor) -> Tensor:
+    return -_events(F.poisson_nll_loss(log_rate, x, log_input=True, reduction="none"))
 
 
 @variant("poisson_log_prob", "distributions")

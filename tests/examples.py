@@ -81,6 +81,12 @@ EXAMPLES = {
     "poisson_log_prob": Example(
         fastvae.poisson_log_prob, operands={"rate": away_from_0}, truth=oracles.poisson_log_prob
     ),
+    "unnormalized_poisson_log_prob": Example(
+        partial(fastvae.poisson_log_prob, normalized=False),
+        operands={"rate": away_from_0},
+        truth=oracles.unnormalized_poisson_log_prob,
+        public="poisson_log_prob",
+    ),
     "negative_binomial_log_prob": Example(
         partial(fastvae.negative_binomial_log_prob, **IN_LOGARITHMS),
         operands={"mean": away_from_0, "inverse_dispersion": away_from_0},

@@ -48,6 +48,10 @@ def poisson_log_prob(x, rate, log_rate=True):
     return (x * log_mean if x else 0) - mp.exp(log_mean) - mp.loggamma(x + 1)
 
 
+def unnormalized_poisson_log_prob(x, rate, log_rate=True):
+    return (x * (rate if log_rate else mp.log(rate)) if x else 0) - (mp.exp(rate) if log_rate else rate)
+
+
 def negative_binomial_log_prob(x, mean, inverse_dispersion, log_mean=False, odds=False, log_dispersion=False):
     t = mp.exp(inverse_dispersion) if log_dispersion else inverse_dispersion
     mean = (mp.exp(mean) if log_mean else mean) * (t if odds else 1)

@@ -84,6 +84,23 @@ def test_gaussian_nll(dtype, var_shape, full, reduction):
     compare(fast.gaussian_nll_loss, "gaussian_nll_loss", operands, **keywords)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("log_input", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_poisson_nll(dtype, log_input, full, reduction):
+    """Of a row of counts and a batch of rates, some of them 0."""
+    counts = torch.randint(1, 5, (5,)).to(dtype)  # of 0, torch differentiates `full` to NaN
+    rate = torch.randn(4, 5) if log_input else (2 * torch.rand(4, 5) - 0.5).clamp(min=0)
+    keywords = {"log_input": log_input, "full": full, "eps": 0.25, "reduction": reduction}
+    compare(fast.poisson_nll_loss, "poisson_nll_loss", (rate.to(dtype), counts), **keywords)
+
+
+def test_poisson_nll_of_integers():
+    rate, counts = torch.randn(4, 5), torch.randint(0, 9, (4, 5))
+    torch.testing.assert_close(fast.poisson_nll_loss(rate, counts), F.poisson_nll_loss(rate, counts))
+
+
 def test_gaussian_nll_with_a_number():
     mean, target = torch.randn(6, 5), torch.randn(6, 5)
     for var, reduction in itertools.product((0.5, 0.0), REDUCTIONS):
@@ -113,6 +130,7 @@ ones = torch.ones
 REFUSED = {
     "another shape": ("binary_cross_entropy_with_logits", (ones(2, 3), ones(3, 2)), {}),
     "reduction of BCE": ("binary_cross_entropy_with_logits", (ones(2, 3), ones(2, 3)), {"reduction": "max"}),
+    "reduction of Poisson": ("poisson_nll_loss", (ones(2, 3), ones(2, 3)), {"reduction": "max"}),
     "reduction": ("gaussian_nll_loss", (ones(2, 3), ones(2, 3), ones(2, 3)), {"reduction": "max"}),
     "negative": ("gaussian_nll_loss", (ones(2, 3), ones(2, 3), -ones(2, 3)), {}),
     "negative number": ("gaussian_nll_loss", (ones(2, 3), ones(2, 3), -1.0), {}),
@@ -131,23 +149,23 @@ def test_what_torch_refuses_is_refused_alike(case):
     assert str(theirs.value).split("(")[0].strip() in str(ours.value)
 
 
-@pytest.mark.parametrize("name", ["binary_cross_entropy_with_logits", "gaussian_nll_loss"])
+@pytest.mark.parametrize("name", fast.torch_losses.__all__)
 def test_autocast_has_torchs_dtype(name):
     logits, x = torch.randn(4, 8, dtype=torch.bfloat16), torch.rand(4, 8, dtype=torch.bfloat16)
-    operands = (logits, x) if name.startswith("binary") else (logits, x, x + 0.5)
+    operands = (logits, x, x + 0.5) if name.startswith("gaussian") else (logits, x)
     with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         found, wanted = getattr(fast, name)(*operands), getattr(F, name)(*operands)
     assert found.dtype == wanted.dtype
     torch.testing.assert_close(found, wanted, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["binary_cross_entropy_with_logits", "gaussian_nll_loss"])
+@pytest.mark.parametrize("name", fast.torch_losses.__all__)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_compiled_and_transformed(name, reduction):
     torch._dynamo.reset()  # one code object, a graph for each case
 
     def loss(x, logits):
-        operands = (logits, x) if name.startswith("binary") else (logits, x, x + 0.5)
+        operands = (logits, x, x + 0.5) if name.startswith("gaussian") else (logits, x)
         return getattr(fast, name)(*operands, reduction=reduction).sum()
 
     x, logits = torch.rand(6, 5, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .elements import polynomial
 from .polynomials import DIGAMMA_IN_DOUBLE, STIRLING_IN_DOUBLE
 from .scale import not_negative, scaled, softplus
 
@@ -35,6 +36,25 @@ def poisson_log_prob_gradient(grad, x, rate, *, log_rate):
     mean, count = rate.exp() if log_rate else not_negative(rate), _count(x)
     slope = x - mean if log_rate else _relative(x, mean)
     return grad * (_log_ratio(rate, count, log_rate) - _digamma_after(x, count)), grad * slope
+
+
+def unnormalized_poisson_log_prob(x, rate, *, log_rate):
+    """x log(rate) - rate"""
+    mean, log_mean = _mean_and_log(rate, log_rate)
+    return torch.where(mean == math.inf, -mean, scaled(x, log_mean) - mean)
+
+
+def unnormalized_poisson_log_prob_gradient(grad, x, rate, *, log_rate):
+    mean, log_mean = _mean_and_log(rate, log_rate)
+    slope = x - mean if log_rate else _relative(x, mean)
+    return grad * log_mean, grad * slope
+
+
+def _mean_and_log(rate: Tensor, log_rate: bool) -> tuple[Tensor, Tensor]:
+    if log_rate:
+        return rate.exp(), rate * 1.0
+    mean = not_negative(rate)
+    return mean, mean.log()
 
 
 def _log_ratio(rate: Tensor, count: _Count, log_rate: bool) -> Tensor:
@@ -196,19 +216,12 @@ def _digamma_after(x: Tensor, count: _Count) -> Tensor:
 
 def _stirling(v: Tensor) -> Tensor:
     """lgamma(1/v) - ((1/v - 1/2) log(1/v) - 1/v + log(2 pi) / 2)"""
-    return v * _polynomial(v * v, STIRLING_IN_DOUBLE)
+    return v * polynomial(v * v, STIRLING_IN_DOUBLE)
 
 
 def _digamma_rest(v: Tensor) -> Tensor:
     """log(1/v) - v/2 - digamma(1/v)"""
-    return v * v * _polynomial(v * v, DIGAMMA_IN_DOUBLE)
-
-
-def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    result = torch.full_like(x, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        result = result * x + coefficient
-    return result
+    return v * v * polynomial(v * v, DIGAMMA_IN_DOUBLE)
 
 
 def _log1p(t: Tensor, q: Tensor) -> _Log1p:

@@ -61,3 +61,11 @@ def like_operand(value: Tensor, operand: Tensor) -> Tensor:
 
 def contiguous(value: Tensor) -> Tensor:
     return value.clone(memory_format=torch.contiguous_format)
+
+
+def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    """By Horner's scheme, coefficients from the constant term up."""
+    result = torch.full_like(x, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        result = result * x + coefficient
+    return result

@@ -10,6 +10,7 @@ from .._shapes import accumulate_dtype
 from ..ops.counts import (
     NEGATIVE_BINOMIAL_LOG_PROB,
     POISSON_LOG_PROB,
+    UNNORMALIZED_POISSON_LOG_PROB,
     ZERO_INFLATED_NEGATIVE_BINOMIAL_LOG_PROB,
 )
 from ._arguments import COUNTS, Reduction, as_operand, check_name, is_number, operands_shape
@@ -35,6 +36,7 @@ def poisson_log_prob(
     x: Tensor,
     log_rate: Tensor,
     *,
+    normalized: bool = True,
     rate_as: RateAs = "log_rate",
     event_ndim: int | None = None,
     reduction: Reduction = "none",
@@ -46,6 +48,7 @@ def poisson_log_prob(
     Args:
         x: not negative, which is not checked: floating, or any integer type.
         log_rate: float32, bfloat16, float16 or float64.
+        normalized: False leaves log x! out.
         rate_as: what `log_rate` holds: "log_rate" or "rate".
 
     Shape:
@@ -62,7 +65,8 @@ def poisson_log_prob(
     shape = operands_shape(("x", "log_rate"), x, log_rate, values=COUNTS)
     event_ndim, weight = checked(shape, (x, log_rate), event_ndim, reduction, mask, weight)
     constants = (_RATE_AS[rate_as],)
-    return reduced(POISSON_LOG_PROB, (x, log_rate), weight, event_ndim, constants, shape, reduction)
+    likelihood = POISSON_LOG_PROB if normalized else UNNORMALIZED_POISSON_LOG_PROB
+    return reduced(likelihood, (x, log_rate), weight, event_ndim, constants, shape, reduction)
 
 
 @one_node()

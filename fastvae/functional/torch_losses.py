@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._shapes import promoted_dtype
-from ._arguments import FLOATING, Reduction, broadcasts
+from .._shapes import accumulate_dtype, promoted_dtype
+from ._arguments import COUNTS, FLOATING, Reduction, broadcasts
+from .counts import poisson_log_prob
 from .likelihood import bernoulli_log_prob, gaussian_log_prob
 
-__all__ = ["binary_cross_entropy_with_logits", "gaussian_nll_loss"]
+__all__ = ["binary_cross_entropy_with_logits", "gaussian_nll_loss", "poisson_nll_loss"]
 
 _REDUCTIONS = get_args(Reduction)
 
@@ -112,6 +114,68 @@ def gaussian_nll_loss(
     )
     # The functions that it is made of there are cast on GPUs and not on CPUs.
     return -_in_torchs_dtype(log_prob, input.device.type != "cpu", input, target, var)
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """`torch.nn.functional.poisson_nll_loss`: value and gradients, in nats, of one fused kernel.
+
+    Args:
+        input: the rate's logarithm, or, unless `log_input`, the rate: float32, bfloat16, float16 or float64.
+        target: counts, not negative, which is not checked: floating, or any integer type; broadcasts with `input`.
+        log_input: whether `input` is a logarithm.
+        full: with Stirling's approximation of log target! where that is above 1: t log t - t + log(2 pi t) / 2.
+        size_average: deprecated in torch, with `reduce`; both act as they do there.
+        eps: added to a rate whose logarithm is taken.
+        reduce: see `size_average`.
+        reduction: "none", "sum", or "mean": over all elements, and not over the batch.
+
+    Shape:
+        input, target: [*]. Returns [*], or 0-d with a reduction, in the dtype that torch gives.
+
+    Raises:
+        ValueError: the reduction is unknown.
+        TypeError: what is no tensor.
+
+    Reference:
+        `torch.nn.functional.poisson_nll_loss`.
+    """
+    if size_average is not None or reduce is not None:
+        reduction = torch.nn._reduction.legacy_get_string(size_average, reduce)
+    served = input.dtype in FLOATING and target.dtype in COUNTS and broadcasts(input.shape, target.shape)
+    if not served or reduction not in _REDUCTIONS or 0 in (input.numel(), target.numel()):
+        return F.poisson_nll_loss(input, target, log_input, full, None, eps, None, reduction)
+    rate = input if log_input else input.to(accumulate_dtype(input, target)) + eps
+    how = cast(Reduction, reduction)
+    log_prob = poisson_log_prob(
+        target, rate, rate_as="log_rate" if log_input else "rate", normalized=False, event_ndim=0, reduction=how
+    )
+    loss = -log_prob
+    shape = torch.broadcast_shapes(input.shape, target.shape)
+    if full:
+        loss = loss + _reduced(_stirling(target.to(log_prob.dtype)).expand(shape), how)
+    if not log_input:
+        loss = loss - eps * (math.prod(shape) if reduction == "sum" else 1)
+    return _in_torchs_dtype(loss, True, input, target)
+
+
+def _stirling(target: Tensor) -> Tensor:
+    """Of log target!, 0 up to 1."""
+    several = target > 1
+    t = torch.where(several, target, 1.0)
+    return torch.where(several, t * t.log() - t + 0.5 * torch.log(2 * math.pi * t), 0.0)
+
+
+def _reduced(values: Tensor, reduction: Reduction) -> Tensor:
+    return {"none": values, "sum": values.sum(), "mean": values.mean()}[reduction]
 
 
 def _variance(input: Tensor, var: Tensor | float) -> Tensor:

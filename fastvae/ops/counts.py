@@ -25,6 +25,16 @@ POISSON_LOG_PROB = Likelihood(
     long_winded=True,
 )
 
+# x log(rate) - rate
+UNNORMALIZED_POISSON_LOG_PROB = Likelihood(
+    "unnormalized_poisson_log_prob",
+    "Tensor x, Tensor rate",
+    "bool log_rate",
+    formulas.unnormalized_poisson_log_prob,
+    formulas.unnormalized_poisson_log_prob_gradient,
+    constraints.nonnegative_integer,
+)
+
 # log of Gamma(x + t) / (Gamma(t) x!) (t / (t + mean))^t (mean / (t + mean))^x, t the inverse dispersion
 NEGATIVE_BINOMIAL_LOG_PROB = Likelihood(
     "negative_binomial_log_prob",

@@ -79,6 +79,32 @@ struct PoissonLogProb {
   }
 };
 
+// x log rate - rate
+template <class T>
+struct UnnormalizedPoissonLogProb {
+  static FASTVAE_FN void value(const Constants<T>& c, T x, T rate, T& log_prob) {
+    Rate r(c, rate);
+    log_prob = choose(r.mean == T(INFINITY), -r.mean, scaled(x, r.log_mean) - r.mean);
+  }
+
+  static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T rate, T& grad_x, T& grad_rate) {
+    Rate r(c, rate);
+    grad_x = grad * r.log_mean;
+    T relative = choose(x == T(0), T(-1), (x - r.mean) / r.mean);
+    grad_rate = grad * choose(c.log_rate != T(0), x - r.mean, relative);
+  }
+
+ private:
+  struct Rate {
+    T mean, log_mean;
+    FASTVAE_FN Rate(const Constants<T>& c, T rate) {
+      bool in_logarithms = c.log_rate != T(0);
+      mean = choose(in_logarithms, exp(rate), not_negative(rate));
+      log_mean = choose(in_logarithms, rate, log(rate));
+    }
+  };
+};
+
 // A negative binomial's parameters as they are read.
 template <class T>
 struct NegativeBinomialParameters {

@@ -56,6 +56,31 @@ def _log_ratio(c, rate, k):
 
 
 @triton.jit
+def unnormalized_poisson_log_prob(c, x, rate):
+    """x log(rate) - rate"""
+    mean = _mean(c, rate)
+    return tl.where(mean == float("inf"), -mean, scaled(x, _log_mean(c, rate)) - mean)
+
+
+@triton.jit
+def unnormalized_poisson_log_prob_gradient(c, grad, x, rate):
+    mean = _mean(c, rate)
+    if c.log_rate:
+        slope = x - mean
+    else:
+        slope = tl.where(x == 0.0, -1.0, (x - mean) / mean)
+    return grad * _log_mean(c, rate), grad * slope
+
+
+@triton.jit
+def _log_mean(c, rate):
+    if c.log_rate:
+        return rate
+    else:
+        return log(rate)
+
+
+@triton.jit
 def negative_binomial_log_prob(c, x, mean, inverse_dispersion):
     """log of Gamma(x + t) / (Gamma(t) x!) (t / (t + mean))^t (mean / (t + mean))^x, t the inverse dispersion."""
     return _log_prob(_terms(c, x, mean, inverse_dispersion))
@@ -251,6 +276,7 @@ def _digamma_after(x, k):
 
 
 register(ops.POISSON_LOG_PROB, poisson_log_prob, poisson_log_prob_gradient)
+register(ops.UNNORMALIZED_POISSON_LOG_PROB, unnormalized_poisson_log_prob, unnormalized_poisson_log_prob_gradient)
 register(ops.NEGATIVE_BINOMIAL_LOG_PROB, negative_binomial_log_prob, negative_binomial_log_prob_gradient)
 register(
     ops.ZERO_INFLATED_NEGATIVE_BINOMIAL_LOG_PROB,
