@@ -31,6 +31,7 @@ COUNTS = (
     "poisson_log_prob",
     "unnormalized_poisson_log_prob",
 )
+PIXELS = ("laplace_log_prob", "continuous_bernoulli_log_prob", "discretized_logistic_log_prob")
 LOSSES = ("bernoulli_loss", "gaussian_loss")
 CLASSES = ("multinomial_loss", "multinomial_log_prob", "categorical_log_prob")
 FURTHER = tuple(name for name in LIKELIHOODS if name not in (*MAIN, *COUNTS))
@@ -88,6 +89,7 @@ SIZES = (
     Size((512, 20000), "items of a recommender, at Mult-VAE's batch", CLASSES, directions=WHOLE),
     Size((128, 50000), "items of a larger recommender", CLASSES, ("fp32",), directions=WHOLE),
     Size((4, 50000), "few long rows", CLASSES[:1], ("fp32",), directions=WHOLE),
+    Size((1024, 784), "the other likelihoods of pixels, in cache", PIXELS),
     Size((128, 784), "the other likelihoods, at the usual batch", FURTHER),
     Size((4096, 784), "the other likelihoods, operands beyond a second-level cache", FURTHER),
     Size((128, 784), "the whole loss in a training step on MNIST", LOSSES[:1], directions=WHOLE),

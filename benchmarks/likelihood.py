@@ -11,41 +11,41 @@ from torch.distributions import Bernoulli, Normal
 
 import fastvae
 
-from .cases import COUNTS, LIKELIHOODS
+from .cases import COUNTS, LIKELIHOODS, PIXELS
 from .variants import fused, naive, variant
 
 for name in LIKELIHOODS:
-    if name not in COUNTS:
+    if name not in (*COUNTS, *PIXELS):
         fused(name)(getattr(fastvae, name))
 
 
 @naive("bernoulli_log_prob")
 def bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
-    return -_events(F.binary_cross_entropy_with_logits(logits, _pixels(x, logits), reduction="none"))
+    return -events(F.binary_cross_entropy_with_logits(logits, pixels(x, logits), reduction="none"))
 
 
 @variant("bernoulli_log_prob", "probabilities", dtypes=("fp32",))
 def bernoulli_probabilities(x: Tensor, logits: Tensor) -> Tensor:
     """PyTorch's example: in half precision its sigmoid rounds to 1, and it is wrong."""
     probabilities = torch.sigmoid(logits)
-    return -_events(F.binary_cross_entropy(probabilities, _pixels(x, logits), reduction="none"))
+    return -events(F.binary_cross_entropy(probabilities, pixels(x, logits), reduction="none"))
 
 
 @variant("bernoulli_log_prob", "distributions")
 def bernoulli_distributions(x: Tensor, logits: Tensor) -> Tensor:
     """Without the checks of arguments: they refuse soft targets."""
-    return _events(Bernoulli(logits=logits, validate_args=False).log_prob(_pixels(x, logits)))
+    return events(Bernoulli(logits=logits, validate_args=False).log_prob(pixels(x, logits)))
 
 
 @naive("gaussian_log_prob")
 def gaussian_log_prob(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    squares = (_pixels(x, mean) - mean) ** 2
-    return -0.5 * _events(squares / log_var.exp() + log_var + math.log(2 * math.pi))
+    squares = (pixels(x, mean) - mean) ** 2
+    return -0.5 * events(squares / log_var.exp() + log_var + math.log(2 * math.pi))
 
 
 @variant("gaussian_log_prob", "distributions", capturable=False)
 def gaussian_distributions(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    return _events(Normal(mean, torch.exp(0.5 * log_var)).log_prob(_pixels(x, mean)))
+    return events(Normal(mean, torch.exp(0.5 * log_var)).log_prob(pixels(x, mean)))
 
 
 # The whole loss: a mean over the batch of sums over pixels.
@@ -82,10 +82,10 @@ def gaussian_loss(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     return -gaussian_log_prob(x, mean, log_var).mean()
 
 
-def _events(terms: Tensor) -> Tensor:
+def events(terms: Tensor) -> Tensor:
     return terms.sum(tuple(range(1, terms.dim())))
 
 
-def _pixels(x: Tensor, parameter: Tensor) -> Tensor:
+def pixels(x: Tensor, parameter: Tensor) -> Tensor:
     """Bytes as data loaders convert them."""
     return x.to(parameter.dtype) / 255 if x.dtype == torch.uint8 else x

@@ -117,7 +117,7 @@ def specification(operator: str) -> Function:
 
 
 def _registered() -> dict[str, list[Variant]]:
-    from . import categorical, counts, likelihood, posterior  # noqa: F401  importing registers
+    from . import categorical, counts, likelihood, pixels, posterior  # noqa: F401  importing registers
 
     return _VARIANTS
 

@@ -18,7 +18,7 @@ from fastvae.measure.cuda_clock import Rotation, rotation
 from fastvae.ops import OPERATORS, ROW_LIKELIHOODS, Likelihood
 
 from . import posterior
-from .cases import COUNTS, DTYPES, PACKED, WITHOUT_GRADIENTS, Case
+from .cases import COUNTS, DTYPES, PACKED, PIXELS, WITHOUT_GRADIENTS, Case
 from .variants import Function, Variant, specification
 
 Tensors = tuple[Tensor, ...]
@@ -45,6 +45,13 @@ OF_COUNTS: dict[str, Callable[..., Tensor]] = {
     "inverse_dispersion": lambda shape, device: 5 * torch.rand(shape[-1:], device=device) + 0.1,
     "rate": lambda shape, device: torch.randn(shape, device=device),
     "zero_logits": lambda shape, device: torch.randn(shape, device=device),
+}
+# A scale itself, and parameters near the pixels.
+OF_PIXELS: dict[str, Callable[..., Tensor]] = {
+    "mean": torch.rand,
+    "scale": lambda shape, device: 0.2 * torch.rand(shape, device=device) + 0.05,
+    "log_scale": lambda shape, device: 0.25 * torch.randn(shape, device=device) - 1,
+    "logits": DATA["logits"],
 }
 BYTES = partial(torch.randint, 256, dtype=torch.uint8)
 
@@ -162,6 +169,8 @@ def _data(name: str, case: Case) -> Callable[..., Tensor]:
     likelihood = _DECLARED.get(case.operator.replace("_loss", "_log_prob"))
     if name == "x" and isinstance(likelihood, Likelihood):
         return VALUES[likelihood.support]
+    if case.operator in PIXELS:
+        return OF_PIXELS[name]
     if case.operator in COUNTS:
         return OF_COUNTS[name]
     return DATA.get(name.removesuffix("_q").removesuffix("_p"), torch.randn)

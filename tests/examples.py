@@ -34,6 +34,8 @@ CONSTANTS: dict[str, Any] = {
     "free_bits": 0.0,
     "x_scale": 1.0,
     "normalized": True,
+    "log_scale": True,
+    "half_bin": 0.5 / 255,
     "log_rate": True,
     "log_mean": True,
     "odds": False,
@@ -78,6 +80,16 @@ EXAMPLES = {
     "rsample_kl": Example(lambda mean, scale, **k: fastvae.rsample_kl(mean, scale, seed=3, **k)),
     "bernoulli_log_prob": Example(fastvae.bernoulli_log_prob, truth=oracles.bernoulli_log_prob),
     "gaussian_log_prob": Example(fastvae.gaussian_log_prob, truth=oracles.gaussian_log_prob),
+    "laplace_log_prob": Example(
+        partial(fastvae.laplace_log_prob, scale_as="log_scale"),
+        truth=partial(oracles.laplace_log_prob, log_scale=True),
+    ),
+    "continuous_bernoulli_log_prob": Example(
+        fastvae.continuous_bernoulli_log_prob, truth=oracles.continuous_bernoulli_log_prob
+    ),
+    "discretized_logistic_log_prob": Example(
+        fastvae.discretized_logistic_log_prob, truth=oracles.discretized_logistic_log_prob
+    ),
     "poisson_log_prob": Example(
         fastvae.poisson_log_prob, operands={"rate": away_from_0}, truth=oracles.poisson_log_prob
     ),

@@ -43,6 +43,24 @@ def gaussian_log_prob(x, mean, scale, scale_as="log_var", scale_eps=0.0, normali
     return -((x - mean) ** 2 / mp.exp(t) + t + (mp.log(2 * mp.pi) if normalized else 0)) / 2
 
 
+def laplace_log_prob(x, mean, scale, log_scale=False):
+    scale = mp.exp(scale) if log_scale else scale
+    return -abs(x - mean) / scale - mp.log(2 * scale)
+
+
+def continuous_bernoulli_log_prob(x, logits):
+    return x * logits - (mp.log(mp.expm1(logits) / logits) if logits else 0)
+
+
+def discretized_logistic_log_prob(x, mean, log_scale, bins=256):
+    half, scale = mp.mpf(1) / (2 * (bins - 1)), mp.exp(log_scale)
+    # The mass away from the mean of either end: the other is 1 but for what no number of digits holds.
+    nearer, farther = ((abs(x - mean) + side * half) / scale for side in (-1, 1))
+    if half <= x <= 1 - half:
+        return mp.log(1 / (1 + mp.exp(nearer)) - 1 / (1 + mp.exp(farther)))
+    return -mp.log1p(mp.exp(nearer if (x > half) == (x > mean) else -farther))
+
+
 def poisson_log_prob(x, rate, log_rate=True):
     log_mean = rate if log_rate else mp.log(rate)
     return (x * log_mean if x else 0) - mp.exp(log_mean) - mp.loggamma(x + 1)

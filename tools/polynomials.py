@@ -297,6 +297,66 @@ DIGAMMA_IN_DOUBLE = replace(
     fit_error=3.7e-17,
     bits=53,
 )
+LOG_SINHC = Polynomial(
+    name="log_sinhc",
+    used=(CPP, TRITON),
+    variable="y2",
+    formula="log(sinh(y / 2) / (y / 2)) = y^2 p(y^2) for 0 <= y <= 1",
+    scale_name="y^2",
+    interval=(mp.zero, mp.one),
+    final=lambda y: mp.log(mp.sinh(y / 2) / (y / 2)),
+    factor=square,
+    argument=square,
+    scale=square,
+    coefficients=(0.0416666642, -0.000347166002, 5.36015023e-06),
+    error=3.8e-9,
+    fit_error=3.2e-9,
+    adopted=False,
+)
+LANGEVIN = replace(
+    LOG_SINHC,
+    name="langevin",
+    formula="coth(y / 2) / 2 - 1 / y = y p(y^2) for 0 <= y <= 1",
+    scale_name="y",
+    final=lambda y: mp.coth(y / 2) / 2 - 1 / y,
+    factor=same,
+    scale=same,
+    coefficients=(0.083333306, -0.00138844282, 3.18654966e-05),
+    error=2.8e-8,
+    fit_error=2.5e-8,
+)
+LOG_SINHC_IN_DOUBLE = replace(
+    LOG_SINHC,
+    used=(CPP, TRITON, TORCH),
+    coefficients=(
+        0.041666666666666664,
+        -0.0003472222222219897,
+        5.511463841063643e-06,
+        -1.0333992459750413e-07,
+        2.0876110802786638e-09,
+        -4.3939326321541865e-11,
+        8.85216614010115e-13,
+    ),
+    error=2.5e-18,
+    fit_error=2.4e-18,
+    bits=53,
+)
+LANGEVIN_IN_DOUBLE = replace(
+    LANGEVIN,
+    used=(CPP, TRITON, TORCH),
+    coefficients=(
+        0.0833333333333333,
+        -0.0013888888888852076,
+        3.306878300965724e-05,
+        -8.267192203380869e-07,
+        2.0875732432144585e-08,
+        -5.269017288516357e-10,
+        1.2258351079039934e-11,
+    ),
+    error=4.3e-17,
+    fit_error=3.8e-17,
+    bits=53,
+)
 TABLE = (
     EXP,
     LOG,
@@ -309,6 +369,10 @@ TABLE = (
     STIRLING_IN_DOUBLE,
     DIGAMMA,
     DIGAMMA_IN_DOUBLE,
+    LOG_SINHC,
+    LOG_SINHC_IN_DOUBLE,
+    LANGEVIN,
+    LANGEVIN_IN_DOUBLE,
 )
 
 

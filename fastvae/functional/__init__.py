@@ -1,17 +1,19 @@
 """The functions that users call: arguments are checked, then one operator is called."""
 
-from . import categorical, counts, likelihood, linear, objective, posterior, torch_losses
+from . import categorical, counts, likelihood, linear, objective, pixels, posterior, torch_losses
 from .categorical import *
 from .counts import *
 from .likelihood import *
 from .linear import *
 from .objective import *
+from .pixels import *
 from .posterior import *
 from .torch_losses import *
 
 __all__ = []
 __all__ += posterior.__all__
 __all__ += likelihood.__all__
+__all__ += pixels.__all__
 __all__ += counts.__all__
 __all__ += categorical.__all__
 __all__ += linear.__all__

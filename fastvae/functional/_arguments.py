@@ -105,7 +105,7 @@ def event_dims(event_ndim: int | None, shape: Sequence[int], *operands: Tensor) 
             if 2 <= operand.dim() < ndim:
                 ndim = operand.dim()
         return ndim - 1 if ndim > 0 else 0
-    event_ndim = _integer("event_ndim", event_ndim)
+    event_ndim = integer("event_ndim", event_ndim)
     if not 0 <= event_ndim <= ndim:
         raise ValueError(f"event_ndim must be in [0, {ndim}] for shape {list(shape)}, got {event_ndim}")
     return event_ndim
@@ -174,14 +174,14 @@ def check_num_samples(num_samples: int | None, shape: torch.Size) -> int:
     """K, or 0 for no sample axis."""
     if num_samples is None:
         return 0
-    num_samples = _integer("num_samples", num_samples)
+    num_samples = integer("num_samples", num_samples)
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     _checked_ndim(shape, num_samples)
     return num_samples
 
 
-def _integer(name: str, value: object) -> int:
+def integer(name: str, value: object) -> int:
     """Also NumPy's; no bool."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value

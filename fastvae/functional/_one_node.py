@@ -26,6 +26,7 @@ TYPES = {
     "bool": "bool",
     "DispersionAs": "str",
     "FreeBitsOver": "str",
+    "LaplaceScaleName": "str",
     "MeanAs": "str",
     "RateAs": "str",
     "Reduction": "str",

@@ -48,7 +48,7 @@ def bernoulli_log_prob(
     Reference:
         Kingma & Welling 2014, "Auto-encoding variational Bayes", appendix C.1.
     """
-    return _log_prob(BERNOULLI_LOG_PROB, (x, logits), event_ndim, reduction, mask, weight, x_scale)
+    return log_prob_of(BERNOULLI_LOG_PROB, (x, logits), event_ndim, reduction, mask, weight, x_scale)
 
 
 @one_node()
@@ -149,7 +149,7 @@ def value_scale(likelihood: Likelihood, x: Tensor, x_scale: float | None) -> flo
     return number("x_scale", x_scale)
 
 
-def _log_prob(
+def log_prob_of(
     likelihood: Likelihood,
     operands: tuple[Tensor, ...],
     event_ndim: int | None,
@@ -158,9 +158,13 @@ def _log_prob(
     weight: Tensor | None,
     x_scale: float | None,
     *constants: float,
+    event_of: tuple[Tensor, ...] | None = None,
 ) -> Tensor:
-    """A likelihood whose operands users know by the schema's names; the constants are those behind x_scale."""
+    """A likelihood whose operands users know by the schema's names; the constants are those behind x_scale.
+
+    `event_of` are the operands that tell how many dimensions are summed; without them, all do.
+    """
     shape, x = operands_shape(likelihood.operands, *operands), operands[0]
     scale = value_scale(likelihood, x, x_scale)
-    event_ndim, weight = checked(shape, operands, event_ndim, reduction, mask, weight)
+    event_ndim, weight = checked(shape, event_of or operands, event_ndim, reduction, mask, weight)
     return reduced(likelihood, operands, weight, event_ndim, (scale, *constants), shape, reduction)

@@ -10,6 +10,7 @@ static const Table& table() {
     add_posterior(t);
     add_likelihood(t);
     add_counts(t);
+    add_pixels(t);
     add_objective(t);
     return t;
   }();

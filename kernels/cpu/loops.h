@@ -152,6 +152,7 @@ using Table = TableOf<Entry>;
 void add_posterior(Table& table);
 void add_likelihood(Table& table);
 void add_counts(Table& table);
+void add_pixels(Table& table);
 void add_objective(Table& table);
 
 }  // namespace fastvae::FASTVAE_ISA

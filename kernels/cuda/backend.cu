@@ -16,6 +16,7 @@ const Table& table() {
     add_posterior_backward(t);
     add_likelihood(t);
     add_counts(t);
+    add_pixels(t);
     add_objective(t);
     return t;
   }();

@@ -29,6 +29,7 @@ void add_posterior(Table& table);
 void add_posterior_backward(Table& table);
 void add_likelihood(Table& table);
 void add_counts(Table& table);
+void add_pixels(Table& table);
 void add_objective(Table& table);
 
 }  // namespace fastvae::FASTVAE_ISA

@@ -7,6 +7,7 @@
 #include "../math/counts.h"
 #include "../math/likelihood.h"
 #include "../math/objective.h"
+#include "../math/pixels.h"
 #include "../math/posterior.h"
 #include "job.h"
 

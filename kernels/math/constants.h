@@ -16,7 +16,9 @@ namespace fastvae {
   SWITCH(log_mean, 0) /* what is read as a mean is its logarithm */                              \
   SWITCH(odds, 0)     /* and times the dispersion */                                             \
   SWITCH(log_dispersion, 0)                                                                      \
+  SWITCH(log_scale, 0)                                                                           \
   NUMBER(scale_eps, 0)  /* softplus: std = softplus(p) + scale_eps */                            \
+  NUMBER(half_bin, 0)   /* half the width of a bin that a discretized density is taken over */   \
   NUMBER(beta_value, 1) /* weight of the KL */                                                   \
   NUMBER(factor, 1)     /* what each element adds to a total: 1 / count where a mean is taken */ \
   FLAG(normalized, 0)   /* whether what depends on no operand is part of a log-density */

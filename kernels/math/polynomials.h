@@ -75,4 +75,30 @@ FASTVAE_FN double digamma_polynomial(double v2) {
                     2.0167467191778936, -7.996699509152712, 16.661614517487397);
 }
 
+// log(sinh(y / 2) / (y / 2)) = y^2 p(y^2) for 0 <= y <= 1.
+// Error 3.8e-9 of y^2, before rounding 3.2e-9.
+FASTVAE_FN float log_sinhc_polynomial(float y2) {
+  return polynomial(y2, 0.0416666642f, -0.000347166002f, 5.36015023e-06f);
+}
+
+// log(sinh(y / 2) / (y / 2)) = y^2 p(y^2) for 0 <= y <= 1.
+// Error 2.5e-18 of y^2, before rounding 2.4e-18.
+FASTVAE_FN double log_sinhc_polynomial(double y2) {
+  return polynomial(y2, 0.041666666666666664, -0.0003472222222219897, 5.511463841063643e-06, -1.0333992459750413e-07,
+                    2.0876110802786638e-09, -4.3939326321541865e-11, 8.85216614010115e-13);
+}
+
+// coth(y / 2) / 2 - 1 / y = y p(y^2) for 0 <= y <= 1.
+// Error 2.8e-8 of y, before rounding 2.5e-8.
+FASTVAE_FN float langevin_polynomial(float y2) {
+  return polynomial(y2, 0.083333306f, -0.00138844282f, 3.18654966e-05f);
+}
+
+// coth(y / 2) / 2 - 1 / y = y p(y^2) for 0 <= y <= 1.
+// Error 4.3e-17 of y, before rounding 3.8e-17.
+FASTVAE_FN double langevin_polynomial(double y2) {
+  return polynomial(y2, 0.0833333333333333, -0.0013888888888852076, 3.306878300965724e-05, -8.267192203380869e-07,
+                    2.0875732432144585e-08, -5.269017288516357e-10, 1.2258351079039934e-11);
+}
+
 }  // namespace fastvae::FASTVAE_ISA

@@ -12,6 +12,7 @@
 #include "counts.h"
 #include "likelihood.h"
 #include "objective.h"
+#include "pixels.h"
 #include "posterior.h"
 #undef FORMULA
 #undef ROWS

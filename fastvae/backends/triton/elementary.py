@@ -37,6 +37,15 @@ def polynomial(x, COEFFICIENTS: tl.constexpr):
 
 
 @triton.jit
+def polynomial_in_double(x, COEFFICIENTS: tl.constexpr):
+    """By products and sums: a fused one takes its constants in float32."""
+    p = tl.zeros_like(x)
+    for i in tl.static_range(degree(COEFFICIENTS), -1, -1):
+        p = p * x + COEFFICIENTS[i]
+    return p
+
+
+@triton.jit
 def _clamp(x, lo, hi):
     """NaN comes through, as it does not from minimum and maximum."""
     x = tl.where(x < lo, lo, x)
@@ -101,7 +110,7 @@ def exp(t):
 
 
 @triton.jit
-def _exp_decay(t):
+def exp_decay(t):
     """e^t for t <= 0."""
     if t.dtype == tl.float64:
         return tl.exp(t)
@@ -147,7 +156,7 @@ def _log1p_unit(y):
 @triton.jit
 def softplus_decay(t):
     """log(1 + e^-|t|): what softplus adds to max(t, 0)."""
-    return _log1p_unit(_exp_decay(-tl.abs(t)))
+    return _log1p_unit(exp_decay(-tl.abs(t)))
 
 
 @triton.jit
@@ -158,11 +167,11 @@ def softplus(t):
 @triton.jit
 def sigmoid_tail(t):
     """The smaller of sigmoid(t) and 1 - sigmoid(t)."""
-    e = _exp_decay(-tl.abs(t))
+    e = exp_decay(-tl.abs(t))
     return e / (1.0 + e)
 
 
 @triton.jit
 def sigmoid(t):
-    e = _exp_decay(-tl.abs(t))
+    e = exp_decay(-tl.abs(t))
     return tl.where(t < 0.0, e, 1.0) / (1.0 + e)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from .elementary import LN2_HIGH, LN2_LOW, SQRT_HALF_BITS, degree, polynomial
+from .elementary import LN2_HIGH, LN2_LOW, SQRT_HALF_BITS, polynomial, polynomial_in_double
 from .polynomials import DIGAMMA, DIGAMMA_IN_DOUBLE, LOG, STIRLING, STIRLING_IN_DOUBLE
 
 
@@ -18,19 +18,10 @@ def shift_of(dtype):
 
 
 @triton.jit
-def _in_double(x, COEFFICIENTS: tl.constexpr):
-    """By products and sums: a fused one takes its constants in float32."""
-    p = tl.zeros_like(x)
-    for i in tl.static_range(degree(COEFFICIENTS), -1, -1):
-        p = p * x + COEFFICIENTS[i]
-    return p
-
-
-@triton.jit
 def stirling(v):
     """lgamma(1/v) - ((1/v - 1/2) log(1/v) - 1/v + log(2 pi) / 2)"""
     if v.dtype == tl.float64:
-        return v * _in_double(v * v, STIRLING_IN_DOUBLE)
+        return v * polynomial_in_double(v * v, STIRLING_IN_DOUBLE)
     else:
         return v * polynomial(v * v, STIRLING)
 
@@ -39,7 +30,7 @@ def stirling(v):
 def digamma_rest(v):
     """log(1/v) - v/2 - digamma(1/v)"""
     if v.dtype == tl.float64:
-        return v * v * _in_double(v * v, DIGAMMA_IN_DOUBLE)
+        return v * v * polynomial_in_double(v * v, DIGAMMA_IN_DOUBLE)
     else:
         return v * v * polynomial(v * v, DIGAMMA)
 

@@ -1,0 +1,48 @@
+"""Variants of p(x|z) of pixels, beside a Bernoulli's and a Gaussian's.
+
+The naive ones are torch.distributions' classes, and PixelCNN++'s lines, whose pixels lie in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import ContinuousBernoulli, Laplace
+
+import fastvae
+
+from .cases import PIXELS
+from .likelihood import events, pixels
+from .variants import fused, naive
+
+for name in PIXELS:
+    fused(name)(getattr(fastvae, name))
+
+
+@naive("laplace_log_prob")
+def laplace_log_prob(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    return events(Laplace(mean, scale, validate_args=False).log_prob(pixels(x, mean)))
+
+
+@naive("continuous_bernoulli_log_prob")
+def continuous_bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
+    """In float32 whatever comes in: in half precision its bounds on the probabilities are no bounds."""
+    distribution = ContinuousBernoulli(logits=logits.float(), validate_args=False)
+    return events(distribution.log_prob(pixels(x, logits).float()))
+
+
+@naive("discretized_logistic_log_prob")
+def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """In float32 whatever comes in: in half precision the difference of two sigmoids has no digit."""
+    x, mean, log_scale = pixels(x, mean).float(), mean.float(), log_scale.float()
+    centred, log_scale = 2 * (x - mean), log_scale + math.log(2)
+    inverse = torch.exp(-log_scale)
+    plus, minus, middle = inverse * (centred + 1 / 255), inverse * (centred - 1 / 255), inverse * centred
+    mass = torch.sigmoid(plus) - torch.sigmoid(minus)
+    density = middle - log_scale - 2 * F.softplus(middle) - math.log(127.5)
+    inside = torch.where(mass > 1e-5, torch.log(torch.clamp(mass, min=1e-12)), density)
+    lowest, highest = plus - F.softplus(plus), -F.softplus(minus)
+    return events(torch.where(x < 0.0005, lowest, torch.where(x > 0.9995, highest, inside)))
