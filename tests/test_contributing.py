@@ -17,6 +17,7 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 STEP = re.compile(r"\*\*(\d+)\. `([^`]+)`\*\*.*?(?=\n\*\*\d+\. |\n## )", re.DOTALL)
 BLOCK = re.compile(r"```\w+\n(.*?)```", re.DOTALL)
 TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+CHOSEN = "logistic and not discretized"  # of the tests, by pytest's -k
 FOLDERS = ("benchmarks", "examples", "fastvae", "kernels", "tests", "tools")
 
 
@@ -51,13 +52,13 @@ def at_the_end(text, code):
 
 
 def names(text, code):
-    text = text.replace("    gaussian_log_prob,\n", "    gaussian_log_prob,\n    laplace_log_prob,\n")
-    return text.replace('    "gaussian_log_prob",\n', '    "gaussian_log_prob",\n    "laplace_log_prob",\n')
+    text = text.replace("    gaussian_log_prob,\n", "    gaussian_log_prob,\n    logistic_log_prob,\n")
+    return text.replace('    "gaussian_log_prob",\n', '    "gaussian_log_prob",\n    "logistic_log_prob",\n')
 
 
 def public(text, code):
-    text = text.replace('"gaussian_log_prob"]', '"gaussian_log_prob", "laplace_log_prob"]')
-    text = text.replace("GAUSSIAN_LOG_PROB\n", "GAUSSIAN_LOG_PROB, LAPLACE_LOG_PROB\n", 1)
+    text = text.replace('"gaussian_log_prob"]', '"gaussian_log_prob", "logistic_log_prob"]')
+    text = text.replace("GAUSSIAN_LOG_PROB\n", "GAUSSIAN_LOG_PROB, LOGISTIC_LOG_PROB\n", 1)
     return at_the_end(text, code)
 
 
@@ -114,7 +115,7 @@ def copy(tmp_path_factory):
 
 def test_the_recipe_adds_a_likelihood(copy):
     follow(copy, 1, 7)  # a formula, a declaration, its public function, and what the tests are told
-    assert passed(copy, ["every_likelihood"], "laplace and reference")
+    assert passed(copy, ["every_likelihood"], f"{CHOSEN} and reference")
     follow(copy, 8, 10)  # its kernels
     cmake = shutil.which("cmake", path=TOOLS)
     if cmake is None or shutil.which(os.environ.get("CXX", "c++")) is None:
@@ -130,4 +131,4 @@ def test_the_recipe_adds_a_likelihood(copy):
     shutil.copy(copy / "build" / "_cpu.so", copy / "fastvae")
     files = ["every_likelihood", "operators", "derivatives", "func", "one_pass", "layouts"]
     for backend in ("reference", "native", *(["triton"] if find_spec("triton") else [])):
-        assert passed(copy, files, f"laplace and {backend}"), backend
+        assert passed(copy, files, f"{CHOSEN} and {backend}"), backend
