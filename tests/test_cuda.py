@@ -38,6 +38,7 @@ EMULATED = (
     "posterior",
     "likelihood",
     "counts",
+    "pixels",
     "categorical",
 )  # test files
 

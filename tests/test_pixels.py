@@ -145,6 +145,17 @@ def test_it_is_what_pixelcnn_computes_in_its_units():
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)  # their difference cancels
 
 
+def test_the_tails_are_no_density_nor_a_bound():
+    """PixelCNN++'s fallback at its least scale, in its units, and torch's bounds on a continuous Bernoulli."""
+    x, mean, log_scale = torch.tensor(200 / 255), torch.tensor(0.5), torch.tensor(-7.0) - math.log(2)
+    middle, width = (x - mean) / log_scale.exp(), log_scale.neg().exp() / 255
+    density = -middle + width.log()
+    assert (discretized_logistic(x, mean, log_scale) - density).item() == pytest.approx(2.15, abs=0.01)
+    one, logits = torch.ones(()), torch.tensor(17.0)
+    bounded = ContinuousBernoulli(logits=logits).log_prob(one)
+    assert (continuous_bernoulli(one, logits) - bounded).abs().item() == pytest.approx(0.06, abs=0.01)
+
+
 def test_the_densities_are_those_of_torch():
     x, mean, scale, logits = torch.rand(50), torch.randn(50), torch.rand(50) + 0.1, 3 * torch.randn(50)
     torch.testing.assert_close(laplace(x, mean, scale), Laplace(mean, scale).log_prob(x))
