@@ -45,4 +45,5 @@ def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) ->
     density = middle - log_scale - 2 * F.softplus(middle) - math.log(127.5)
     inside = torch.where(mass > 1e-5, torch.log(torch.clamp(mass, min=1e-12)), density)
     lowest, highest = plus - F.softplus(plus), -F.softplus(minus)
-    return events(torch.where(x < 0.0005, lowest, torch.where(x > 0.9995, highest, inside)))
+    # The same where x is a byte's: they compare with -0.999 and 0.999 in [-1, 1].
+    return events(torch.where(x < 0.5 / 255, lowest, torch.where(x > 1 - 0.5 / 255, highest, inside)))

@@ -51,7 +51,7 @@ OF_PIXELS: dict[str, Callable[..., Tensor]] = {
     "mean": torch.rand,
     "scale": lambda shape, device: 0.2 * torch.rand(shape, device=device) + 0.05,
     "log_scale": lambda shape, device: 0.25 * torch.randn(shape, device=device) - 1,
-    "logits": DATA["logits"],
+    "logits": lambda shape, device: 1 + 4 * torch.rand(shape, device=device),  # near 0 torch's own has few digits
 }
 BYTES = partial(torch.randint, 256, dtype=torch.uint8)
 
