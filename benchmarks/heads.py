@@ -25,8 +25,44 @@ from fastvae.measure.reports.tables import duration, number, size, table
 from .probes import peak_bytes
 
 
+def pixels(batch: int, columns: int) -> Tensor:
+    return torch.randint(0, 256, (batch, columns), dtype=torch.uint8)
+
+
+def few_counts(batch: int, columns: int) -> Tensor:
+    """One of a hundred is not 0, as of the items that a user has rated."""
+    return (torch.rand(batch, columns) < 0.01).float()
+
+
+class Likelihood(NamedTuple):
+    """Its value x, the published expression of (x, logits), and the package's own, without and with the layer."""
+
+    values: Callable[[int, int], Tensor]
+    naive: Callable[[Tensor, Tensor], Tensor]
+    kernel: Callable[..., Tensor]
+    fused: Callable[..., Tensor]
+
+
+BERNOULLI = Likelihood(
+    pixels,
+    lambda x, logits: -F.binary_cross_entropy_with_logits(
+        logits, (x / 255).expand(logits.shape), reduction="none"
+    ).sum(-1),
+    partial(fastvae.bernoulli_log_prob, event_ndim=1),
+    fastvae.linear_bernoulli_log_prob,
+)
+MULTINOMIAL = Likelihood(
+    few_counts,
+    lambda x, logits: (x * F.log_softmax(logits, -1)).sum(-1),
+    partial(fastvae.multinomial_log_prob, normalized=False),
+    partial(fastvae.linear_multinomial_log_prob, normalized=False),
+)
+
+
 class Head(NamedTuple):
-    """x is [batch, columns], uint8; what the layer is given is [*samples, batch, hidden]."""
+    """x is [batch, columns]; what the layer is given is [*samples, batch, hidden]."""
+
+    likelihood: Likelihood
 
     batch: int
     hidden: int
@@ -37,36 +73,36 @@ class Head(NamedTuple):
 
 
 HEADS = {
-    "ELBO, 6,000 x 9,000, H = 96": Head(6000, 96, 9000, "mean", lambda log_px: log_px),
-    "IWAE, K = 64, 100 x 784, H = 400": Head(100, 400, 784, "none", lambda log_px: log_px.logsumexp(0).mean(), (64,)),
+    "ELBO, 6,000 x 9,000, H = 96": Head(BERNOULLI, 6000, 96, 9000, "mean", lambda log_px: log_px),
+    "IWAE, K = 64, 100 x 784, H = 400": Head(
+        BERNOULLI, 100, 400, 784, "none", lambda log_px: log_px.logsumexp(0).mean(), (64,)
+    ),
+    "multinomial, 512 x 50,000, H = 200": Head(MULTINOMIAL, 512, 200, 50_000, "mean", lambda log_px: log_px),
+    "multinomial, 512 x 50,000, H = 600": Head(MULTINOMIAL, 512, 600, 50_000, "mean", lambda log_px: log_px),
 }
 RIVALS = ("eager", "compiled")
-
-
-def naive(x: Tensor, layer: list[Tensor], reduction: Reduction) -> Tensor:
-    logits = F.linear(*layer)
-    log_px = -F.binary_cross_entropy_with_logits(logits, (x / 255).expand(logits.shape), reduction="none").sum(-1)
-    return log_px.mean() if reduction == "mean" else log_px
-
-
-def pair(x: Tensor, layer: list[Tensor], reduction: Reduction) -> Tensor:
-    return fastvae.bernoulli_log_prob(x, F.linear(*layer), event_ndim=1, reduction=reduction)
-
-
-def fused(x: Tensor, layer: list[Tensor], reduction: Reduction) -> Tensor:
-    return fastvae.linear_bernoulli_log_prob(x, *layer, reduction=reduction)
 
 
 def calls(head: Head) -> dict[str, Call]:
     """Each gives the gradients of what the layer is given, its weight and its bias."""
     torch.manual_seed(0)
-    x = torch.randint(0, 256, (head.batch, head.columns), dtype=torch.uint8)
+    x, likelihood = head.likelihood.values(head.batch, head.columns), head.likelihood
     weight = torch.randn(head.columns, head.hidden) / head.hidden**0.5
     operands = torch.randn(*head.samples, head.batch, head.hidden), weight, torch.zeros(head.columns)
     layer = [operand.requires_grad_() for operand in operands]
 
-    def gradients(function: Callable[..., Tensor], i: int, _: object) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(head.bound(function(x, layer, head.reduction)), layer)
+    def naive(reduction: Reduction) -> Tensor:
+        log_px = likelihood.naive(x, F.linear(*layer))
+        return log_px.mean() if reduction == "mean" else log_px
+
+    def pair(reduction: Reduction) -> Tensor:
+        return likelihood.kernel(x, F.linear(*layer), reduction=reduction)
+
+    def fused(reduction: Reduction) -> Tensor:
+        return likelihood.fused(x, *layer, reduction=reduction)
+
+    def gradients(function: Callable[[Reduction], Tensor], i: int, _: object) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(head.bound(function(head.reduction)), layer)
 
     functions = (naive, torch.compile(naive, dynamic=False), pair, fused)
     names = (*RIVALS, "layer, then kernel", "fused")
@@ -92,7 +128,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="", help="heads whose title has this in it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    for title, head in HEADS.items():
+    for title, head in ((title, head) for title, head in HEADS.items() if options.only in title):
         print(f"{title}\n\n{measured(head, options.rounds)}\n")

@@ -17,6 +17,7 @@ from .functional import (
     kl_standard_normal,
     linear_bernoulli_log_prob,
     linear_gaussian_log_prob,
+    linear_multinomial_log_prob,
     rsample,
     rsample_kl,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "KLDivergence",
     "LinearBernoulli",
     "LinearGaussian",
+    "LinearMultinomial",
     "Reparameterize",
 ]
 
@@ -239,3 +241,24 @@ class LinearGaussian(_LinearLogProb):
     """
 
     function = staticmethod(linear_gaussian_log_prob)
+
+
+class LinearMultinomial(_LinearLogProb):
+    """`fastvae.linear_multinomial_log_prob` with the layer's weight and bias, of (x, input), in nats, [*batch].
+
+    Args:
+        in_features: H, size of the decoder's last hidden layer.
+        out_features: how many classes there are.
+        bias, device, dtype: of the linear layer, `linear`, which gives the logits.
+
+    Shape:
+        x [*, classes], input [*, H]: x [B, classes] with input [K, B, H] gives [K, B].
+
+    Raises:
+        TypeError: `linear_multinomial_log_prob` has no keyword of that name.
+
+    Reference:
+        Liang et al. 2018, "Variational autoencoders for collaborative filtering", eq. 2.
+    """
+
+    function = staticmethod(linear_multinomial_log_prob)

@@ -73,6 +73,7 @@ def test_a_layer_with_its_likelihood_is_called_with_x(compiled):
     log_var = torch.nn.Parameter(torch.randn(5))
     layers = (
         (nn.LinearBernoulli(6, 5, bias=False, reduction="mean"), fastvae.bernoulli_log_prob, ()),
+        (nn.LinearMultinomial(6, 5, reduction="mean"), fastvae.multinomial_log_prob, ()),
         (nn.LinearGaussian(6, 5, log_var=log_var), fastvae.gaussian_log_prob, (log_var,)),
     )
     x, h = torch.rand(4, 5), torch.randn(3, 4, 6)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from ..ops import RowLikelihood
@@ -64,10 +65,7 @@ def multinomial_log_prob(
         Liang et al. 2018, "Variational autoencoders for collaborative filtering", eq. 2. Factorials: Loader 2000, "Fast
         and accurate computation of binomial probabilities".
     """
-    shape = operands_shape(("x", "logits"), x, logits, values=COUNTS)
-    if x.dim() == 0 or logits.dim() == 0 or x.shape[-1] != logits.shape[-1]:
-        shapes = f"x {list(x.shape)}, logits {list(logits.shape)}"
-        raise ValueError(f"the last dimension of x and of logits must be the same classes, got {shapes}")
+    shape = shape_of_counts(x, logits)
     return _of_rows(MULTINOMIAL_LOG_PROB, x, logits, shape, reduction, mask, weight, normalized)
 
 
@@ -103,17 +101,31 @@ def categorical_log_prob(
     Reference:
         Bishop 2006, "Pattern recognition and machine learning", eq. 4.104 and 4.108.
     """
-    check_tensor("x", x, INDICES)
-    check_tensor("logits", logits, FLOATING)
-    check_same_device("logits", logits, "x", x.device)
-    if logits.dim() == 0 or not broadcasts(x.shape, logits.shape[:-1]):
-        shapes = f"x {list(x.shape)}, logits {list(logits.shape)}"
-        raise ValueError(f"x [*batch] does not broadcast with the other operands, logits [*batch, classes]: {shapes}")
-    if logits.shape[-1] > _MOST_CLASSES:
-        raise ValueError(f"at most {_MOST_CLASSES} classes are served, got logits {list(logits.shape)}")
-    x = x.unsqueeze(-1)
-    shape = operands_shape(("x", "logits"), x, logits, values=INDICES)
+    x, shape = shape_of_indices(x, logits)
     return _of_rows(CATEGORICAL_LOG_PROB, x, logits, shape, reduction, mask, weight)
+
+
+def shape_of_counts(x: Tensor, logits: Tensor, name: str = "logits") -> torch.Size:
+    """[*batch, classes]; the logits go by `name` in errors."""
+    shape = operands_shape(("x", name), x, logits, values=COUNTS)
+    if x.dim() == 0 or logits.dim() == 0 or x.shape[-1] != logits.shape[-1]:
+        shapes = f"x {list(x.shape)}, {name} {list(logits.shape)}"
+        raise ValueError(f"the last dimension of x and of {name} must be the same classes, got {shapes}")
+    return shape
+
+
+def shape_of_indices(x: Tensor, logits: Tensor, name: str = "logits") -> tuple[Tensor, torch.Size]:
+    """x [*batch, 1], and the shape that it and the logits broadcast to."""
+    check_tensor("x", x, INDICES)
+    check_tensor(name, logits, FLOATING)
+    check_same_device(name, logits, "x", x.device)
+    if logits.dim() == 0 or not broadcasts(x.shape, logits.shape[:-1]):
+        shapes = f"x {list(x.shape)}, {name} {list(logits.shape)}"
+        raise ValueError(f"x [*batch] does not broadcast with the other operands, {name} [*batch, classes]: {shapes}")
+    if logits.shape[-1] > _MOST_CLASSES:
+        raise ValueError(f"at most {_MOST_CLASSES} classes are served, got {name} {list(logits.shape)}")
+    x = x.unsqueeze(-1)
+    return x, operands_shape(("x", name), x, logits, values=INDICES)
 
 
 def _of_rows(
@@ -127,13 +139,27 @@ def _of_rows(
     *constants: bool,
 ) -> Tensor:
     """A likelihood of x and logits that broadcast to `shape`; its keywords are over the batch."""
-    check_reduction(reduction)
-    batch = shape[:-1]
-    each = element_weight(mask, weight, batch, logits.device)
     # Autograd sums the gradient of logits that rows share.
     operands = (x, logits if logits.shape == shape else logits.expand(shape))
-    if each is None or not may_need_grad(each):
-        rows = None if each is None else each.unsqueeze(-1)
+
+    def call(rows: Tensor | None, reduction: Reduction) -> Tensor:
         return reduced(likelihood, operands, rows, 1, constants, shape, reduction)
-    values = each * reduced(likelihood, operands, (each != 0).unsqueeze(-1), 1, constants, shape, "none")
+
+    return over_rows(call, shape[:-1], logits.device, reduction, mask, weight)
+
+
+def over_rows(
+    call: Callable[[Tensor | None, Reduction], Tensor],
+    batch: Sequence[int],
+    device: torch.device,
+    reduction: Reduction,
+    mask: Tensor | None,
+    weight: Tensor | None,
+) -> Tensor:
+    """`call` of a weight for each row, [*batch, 1], and a reduction, whatever mask and weight are."""
+    check_reduction(reduction)
+    each = element_weight(mask, weight, batch, device)
+    if each is None or not may_need_grad(each):
+        return call(None if each is None else each.unsqueeze(-1), reduction)
+    values = each * call((each != 0).unsqueeze(-1), "none")
     return values if reduction == "none" else batch_factor(batch, reduction) * sum_all(values)

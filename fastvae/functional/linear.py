@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +12,12 @@ from torch import Tensor
 from .._shapes import accumulate_dtype, autocast_dtype
 from ..formulas.scale import ScaleName
 from ..ops import LinearLikelihood
-from ..ops.linear import LINEAR_BERNOULLI_LOG_PROB, LINEAR_GAUSSIAN_LOG_PROB
+from ..ops.linear import (
+    LINEAR_BERNOULLI_LOG_PROB,
+    LINEAR_CATEGORICAL_LOG_PROB,
+    LINEAR_GAUSSIAN_LOG_PROB,
+    LINEAR_MULTINOMIAL_LOG_PROB,
+)
 from ._arguments import (
     FLOATING,
     VALUES,
@@ -28,9 +36,15 @@ from ._documents import documented
 from ._one_node import one_node
 from ._reductions import batch_factor, reduced
 from ._weights import may_need_grad
+from .categorical import over_rows, shape_of_counts, shape_of_indices
 from .likelihood import value_scale
 
-__all__ = ["linear_bernoulli_log_prob", "linear_gaussian_log_prob"]
+__all__ = [
+    "linear_bernoulli_log_prob",
+    "linear_categorical_log_prob",
+    "linear_gaussian_log_prob",
+    "linear_multinomial_log_prob",
+]
 
 Layer = tuple[Tensor, Tensor, Tensor | None]
 OUTPUT = "input @ weight.T"  # what x is compared with, in errors
@@ -125,6 +139,116 @@ def linear_gaussian_log_prob(
     )
 
 
+@one_node()
+@documented
+def linear_multinomial_log_prob(
+    x: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    normalized: bool = True,
+    reduction: Reduction = "none",
+    mask: Tensor | None = None,
+    element_weight: Tensor | None = None,
+) -> Tensor:
+    """`multinomial_log_prob(x, F.linear(input, weight, bias))` in nats, without logits that are whole in memory.
+
+    Args:
+        x: counts, not negative, which is not checked: floating, or any integer type; read in place.
+        input: what the decoder's last layer is given, float32, bfloat16, float16 or float64.
+        weight: of the layer, in input's dtype.
+        bias: of the layer, in input's dtype, or None.
+        normalized: False leaves the factorials out, which depend on x alone and take a logarithm or two for each count.
+        mask: bool, broadcasts to the batch. Where it is False, value and gradients are exactly zero, also where the row
+            has NaN.
+        element_weight: floating, broadcasts to the batch: what `weight` is to `multinomial_log_prob`.
+
+    Shape:
+        input is [*batch, H], weight [classes, H], bias [classes]; x broadcasts to [*batch, classes], whose last dimension
+        it has, and is not expanded: x [B, classes] with input [K, B, H] gives [K, B].
+
+    Returns:
+        The log-likelihood, [*batch], or 0-d with a `reduction`; float32, float64 where an operand is. Differentiable in
+        input, weight and bias; gradients are summed in float32 in a fixed order.
+
+    Reference:
+        Liang et al. 2018, "Variational autoencoders for collaborative filtering", eq. 2. In chunks, gradients with
+        them: Hsu et al. 2024, "Liger Kernel: Efficient Triton kernels for LLM training".
+    """
+    layer = _checked(input, weight, bias)
+    shape = shape_of_counts(x, _like_output(layer), OUTPUT)
+    return _of_rows(LINEAR_MULTINOMIAL_LOG_PROB, x, layer, shape, reduction, mask, element_weight, normalized)
+
+
+@one_node()
+@documented
+def linear_categorical_log_prob(
+    x: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    reduction: Reduction = "none",
+    mask: Tensor | None = None,
+    element_weight: Tensor | None = None,
+) -> Tensor:
+    """`categorical_log_prob(x, F.linear(input, weight, bias))` in nats, without logits that are whole in memory.
+
+    Of an x that is no class, value and gradients are NaN: it is not checked, since that would stall a GPU.
+
+    Args:
+        x: indices of classes, 0 to classes - 1, of any integer type.
+        input: what the decoder's last layer is given, float32, bfloat16, float16 or float64.
+        weight: of the layer, in input's dtype.
+        bias: of the layer, in input's dtype, or None.
+        mask: bool, broadcasts to the batch. Where it is False, value and gradients are exactly zero, also where x is no
+            class or the row has NaN.
+        element_weight: floating, broadcasts to the batch: what `weight` is to `categorical_log_prob`.
+
+    Shape:
+        input is [*batch, H], weight [classes, H], bias [classes]; x broadcasts to [*batch].
+
+    Returns:
+        The log-likelihood, [*batch], or 0-d with a `reduction`; float32, float64 where an operand is. Differentiable in
+        input, weight and bias; gradients are summed in float32 in a fixed order.
+
+    Reference:
+        Bishop 2006, "Pattern recognition and machine learning", eq. 4.104 and 4.108. In chunks, gradients with them:
+        Hsu et al. 2024, "Liger Kernel: Efficient Triton kernels for LLM training".
+    """
+    layer = _checked(input, weight, bias)
+    x, shape = shape_of_indices(x, _like_output(layer), OUTPUT)
+    return _of_rows(LINEAR_CATEGORICAL_LOG_PROB, x, layer, shape, reduction, mask, element_weight)
+
+
+def _of_rows(
+    likelihood: LinearLikelihood,
+    x: Tensor,
+    layer: Layer,
+    shape: Sequence[int],
+    reduction: Reduction,
+    mask: Tensor | None,
+    weight: Tensor | None,
+    *constants: bool,
+) -> Tensor:
+    """A likelihood of rows, whose keywords are over the batch."""
+
+    def call(rows: Tensor | None, reduction: Reduction) -> Tensor:
+        return _reduced(likelihood, (x, *layer, rows, *constants), shape, reduction)
+
+    return over_rows(call, shape[:-1], x.device, reduction, mask, weight)
+
+
+def _reduced(
+    likelihood: LinearLikelihood, arguments: tuple[Any, ...], shape: Sequence[int], reduction: Reduction
+) -> Tensor:
+    if reduction == "none":
+        return likelihood.apply(*arguments)
+    log_prob: Tensor = likelihood.total(batch_factor(shape[:-1], reduction), *arguments)
+    return log_prob
+
+
 def _log_prob(
     likelihood: LinearLikelihood,
     x: Tensor,
@@ -146,11 +270,7 @@ def _log_prob(
     if may_need_grad(weight):
         operands = (x, F.linear(*layer), *others)
         return reduced(likelihood.likelihood, operands, weight, 1, constants, shape, reduction)
-    arguments = (x, *layer, *others, weight, *constants)
-    if reduction == "none":
-        return likelihood.apply(*arguments)
-    log_prob: Tensor = likelihood.total(batch_factor(shape[:-1], reduction), *arguments)
-    return log_prob
+    return _reduced(likelihood, (x, *layer, *others, weight, *constants), shape, reduction)
 
 
 def _checked(input: Tensor, weight: Tensor, bias: Tensor | None) -> Layer:

@@ -14,7 +14,11 @@ MIB = 2**20
 
 
 class Rule(NamedTuple):
-    """A chunk, its gradient included, fills a share of the cache, and has whole rows unless these were too few."""
+    """A chunk, its gradient included, fills a share of the cache, and has whole rows unless these were too few.
+
+    Of a softmax rows are whole in every chunk: `least_rows` then are more than the cache holds, and the likelihood's
+    kernels take as many at a time as it does.
+    """
 
     share: float
     least_rows: int  # fewer rows would have the weights moved more often than their products are worth
@@ -60,9 +64,18 @@ def _last_level_bytes() -> int | None:
         return None
 
 
-def on(device: torch.device, dtype: torch.dtype, rows: int, columns: int) -> tuple[int, int]:
+def on(
+    device: torch.device, dtype: torch.dtype, rows: int, columns: int, whole_rows: bool = False
+) -> tuple[int, int]:
     """(rows, columns) of a chunk on a device."""
+    if whole_rows:
+        return _even(rows, max(rows_in_cache(device, dtype, columns), rule(device).least_rows)), columns
     return chunk_shape(rows, columns, chunk_elements(device, dtype), rule(device).least_rows)
+
+
+def rows_in_cache(device: torch.device, dtype: torch.dtype, columns: int) -> int:
+    """Whole ones, as many as a chunk has elements for."""
+    return max(chunk_elements(device, dtype) // max(columns, 1), 1)
 
 
 def chunk_shape(rows: int, columns: int, elements: int, least_rows: int) -> tuple[int, int]:
@@ -93,6 +106,15 @@ def boxes(shape: Sequence[int], rows: int) -> Iterator[Box]:
 
 def intervals(whole: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, whole)) for start in range(0, whole, max(step, 1)))
+
+
+def inside(box: Box, inner: Box, shape: Sequence[int]) -> Box:
+    """What `inner` is of the part `box` of an array of that shape."""
+    starts = (outer.indices(size)[0] for outer, size in zip(box, shape, strict=True))
+    return tuple(
+        outer if s.start is None else slice(start + s.start, start + s.stop)
+        for outer, s, start in zip(box, inner, starts, strict=True)
+    )
 
 
 def part(tensor: torch.Tensor, box: Box) -> torch.Tensor:

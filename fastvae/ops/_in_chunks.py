@@ -6,7 +6,7 @@ wanted, in the dtype of arithmetic and in the order of the chunks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,10 +15,12 @@ from torch import Tensor
 from .._shapes import accumulate_dtype, broadcast_shape, sum_last, sum_to_shape
 from ..formulas.linear import as_rows
 from . import _chunks
-from ._chunks import Box, part
+from ._chunks import Box, inside, part
 
 if TYPE_CHECKING:
     from ._linear import LinearLikelihood
+
+Gradients = Callable[[Box, slice, Tensor], Sequence[Tensor]]  # of a likelihood: which rows, which columns, its logits
 
 
 class InChunks:
@@ -46,28 +48,51 @@ class InChunks:
 
     def gradients(self, grad: Tensor) -> tuple[Tensor, ...]:
         """Given the gradient of each log_prob."""
-        sums, needs = self.operator.sums(self.given, torch.zeros_like), self._needs()
-        for box, columns, input in self._chunks():
-            arguments = self._arguments(box, columns, self._logits(input, box, columns), 1)
+        needs = self._needs()
+
+        def call(box: Box, columns: slice, logits: Tensor) -> Sequence[Tensor]:
+            arguments = self._arguments(box, columns, logits, 1)
             results = self.likelihood.backward.call(grad[box], *arguments, needs)
-            self._add(sums, box, columns, input, results)
-        return tuple(sums.values())
+            return results if len(needs) > 1 else (results,)
+
+        return self._sums(call)
 
     def one_pass(self, factor: float) -> tuple[Tensor, ...]:
         """factor * the sum over everything, and the gradients of its negative."""
-        sums, needs, totals = self.operator.sums(self.given, torch.zeros_like), self._needs(), []
-        for box, columns, input in self._chunks():
-            logits = self._logits(input, box, columns)
+        needs, totals = self._needs(), [self.weight.new_zeros((), dtype=self.dtype)]
+
+        def call(box: Box, columns: slice, logits: Tensor) -> Sequence[Tensor]:
             arguments = self._arguments(box, columns, logits, logits.dim())
             value, *results = self.likelihood.one_pass.call(*arguments, factor, needs)
             totals.append(value)
-            self._add(sums, box, columns, input, results)
-        nothing = self.weight.new_zeros((), dtype=self.dtype)
-        return sum_last(torch.stack([nothing, *totals])), *sums.values()
+            return results
+
+        sums = self._sums(call)
+        return sum_last(torch.stack(totals)), *sums
+
+    def _sums(self, call: Gradients) -> tuple[Tensor, ...]:
+        """The operands' gradients, of the likelihood's on each chunk."""
+        sums = self.operator.sums(self.given, torch.zeros_like)
+        for box, columns, input in self._chunks():
+            logits = self._logits(input, box, columns)
+            self._add(sums, box, columns, input, self._by_parts(call, box, columns, logits))
+        return tuple(sums.values())
+
+    def _by_parts(self, call: Gradients, box: Box, columns: slice, logits: Tensor) -> Sequence[Tensor]:
+        """Few rows at a time where products want more than a cache holds, each gradient in the place of its logits."""
+        if not self.likelihood.of_rows or math.prod(logits.shape[:-1]) <= self._part_rows:
+            return call(box, columns, logits)
+        for inner in _chunks.boxes(logits.shape[:-1], self._part_rows):
+            (gradient,) = call(inside(box, inner, self.batch), columns, logits[inner])
+            if gradient.numel() > 0:  # it is needed
+                logits[inner] = gradient
+        return (logits,)
 
     def _chunks(self) -> Iterator[tuple[Box, slice, Tensor]]:
         """Of which rows, of which columns, and what the layer is given for those rows."""
-        rows, width = _chunks.on(self.weight.device, self.dtype, math.prod(self.batch), self.columns)
+        device, whole_rows = self.weight.device, self.likelihood.of_rows
+        rows, width = _chunks.on(device, self.dtype, math.prod(self.batch), self.columns, whole_rows)
+        self._part_rows = _chunks.rows_in_cache(device, self.dtype, width)
         self._place = self.weight.new_empty(rows * width, dtype=self.dtype)
         for box in _chunks.boxes(self.batch, rows):
             input = as_rows(self.input[box]).to(self.factors)
@@ -96,12 +121,13 @@ class InChunks:
     def _add(self, sums: dict[str, Tensor], box: Box, columns: slice, input: Tensor, results: Sequence[Tensor]) -> None:
         """A chunk's gradients."""
         needed = self.operator.named_needs(self.given["needs"])
-        of_x, of_logits, *others = results
-        for name, result in zip(("x", *self.operator.further), (of_x, *others), strict=True):
+        found = dict(zip(self.likelihood.differentiable, results, strict=True))
+        of_output = found.pop(self.likelihood.operands[1])
+        for name, result in found.items():
             if needed[name]:
                 _add_summed(part(sums[name], (*box, columns)), result)
         if any(needed[name] for name in ("input", "weight", "bias")):
-            of_rows = as_rows(of_logits)
+            of_rows = as_rows(of_output)
             if needed["bias"]:
                 sums["bias"][columns] += of_rows.sum(0)
             of_rows = of_rows.to(self.factors)

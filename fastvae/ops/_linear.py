@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.compiler import is_compiling
 
-from .._shapes import accumulate_dtype, broadcast_shape, is_distributed
+from .._shapes import accumulate_dtype, broadcast_shape, is_distributed, sum_to_operand
 from ..formulas.elements import sum_event
 from ..formulas.linear import linear_gradient
 from . import _traced
-from ._autograd import fitted, function_of
+from ._autograd import fitted, function_of, gradient_range
 from ._contract import Composed, library, parse, tensors
 from ._in_chunks import InChunks
 from ._likelihood import Likelihood
@@ -30,7 +30,7 @@ class LinearLikelihood:
 
     `name(x, input, weight, bias, further operands, element_weight, constants) -> log_prob`, [*batch]. The further
     operands and the constants are the likelihood's, `element_weight` is what it calls `weight`. Kernels are the
-    likelihood's too: this is the same on every backend.
+    likelihood's too: this is the same on every backend. x gets a gradient where the likelihood gives it one.
     """
 
     outputs = ("log_prob",)
@@ -39,6 +39,7 @@ class LinearLikelihood:
         self.name, self.likelihood = f"linear_{likelihood.name}", likelihood
         self.kernel = likelihood.name
         self.further = likelihood.operands[2:]
+        self.of_x = "x" in likelihood.differentiable
         operands = ", ".join(
             [
                 "Tensor x, Tensor input, Tensor weight, Tensor? bias",
@@ -50,7 +51,7 @@ class LinearLikelihood:
         self.arguments = (*parse(operands), *constants)
         self.tensors = tuple(a.name for a in self.arguments if a.is_tensor)
         self.constants = tuple(a.name for a in self.arguments if not a.is_tensor)
-        self.differentiable = self.tensors[:-1]
+        self.differentiable = tuple(name for name in self.tensors[:-1] if name != "x" or self.of_x)
         count = len(self.differentiable)
         self.forward = Composed(self.name, self.arguments, "Tensor", self._fake, self._forward)
         self.backward = Composed(
@@ -82,6 +83,8 @@ class LinearLikelihood:
         """The likelihood's arguments, `first` its first parameter."""
         further = (given[name] for name in self.further)
         constants = (given[name] for name in self.constants)
+        if self.likelihood.of_rows:  # which take a first parameter of full shape only
+            first = first.expand(broadcast_shape(first, given["x"]))
         return given["x"], first, *further, given["element_weight"], event_ndim, *constants
 
     def named_needs(self, needs: Sequence[bool]) -> dict[str, bool]:
@@ -89,7 +92,8 @@ class LinearLikelihood:
 
     def needs_of_likelihood(self, needs: Sequence[bool]) -> list[bool]:
         need = self.named_needs(needs)
-        return [need["x"], any(need[name] for name in LAYER), *(need[name] for name in self.further)]
+        of_x = [need["x"]] if self.of_x else []
+        return [*of_x, any(need[name] for name in LAYER), *(need[name] for name in self.further)]
 
     def sums(self, given: dict[str, Any], make: Callable[..., Tensor]) -> dict[str, Tensor]:
         """Where each operand's gradient is summed, in the dtype of arithmetic; empty where none is needed."""
@@ -129,11 +133,20 @@ class LinearLikelihood:
     def _pair_gradients(self, grads: Any, tensors: Any, constants: Any, needs: Any) -> list[Tensor | None]:
         """Differentiable, and under vmap."""
         given = self.forward.named((*tensors, *constants))
-        arguments, count = self.of_likelihood(given, _output(given)), len(self.likelihood.tensors)
-        need = self.needs_of_likelihood(needs)
-        of_x, of_output, *others = self.likelihood.gradients(grads, arguments[:count], arguments[count:], need)
-        of_layer = linear_gradient(of_output, *(given[name] for name in LAYER)) if need[1] else (None,) * len(LAYER)
-        return fitted((of_x, *of_layer, *others), tensors[: len(needs)], needs)
+        output = _output(given)
+        arguments, count = self.of_likelihood(given, output), len(self.likelihood.tensors)
+        results = self.likelihood.gradients(
+            grads, arguments[:count], arguments[count:], self.needs_of_likelihood(needs)
+        )
+        of_x, (of_output, *others) = results[: self.of_x], results[self.of_x :]
+        of_layer = (None,) * len(LAYER)
+        if of_output is not None:
+            of_layer = linear_gradient(sum_to_operand(of_output, output), *(given[name] for name in LAYER))
+        return self.fitted((*of_x, *of_layer, *others), tensors, needs)
+
+    def fitted(self, grads: Sequence[Any], tensors: Sequence[Any], needs: Sequence[bool]) -> list[Tensor | None]:
+        first, last = gradient_range(self)
+        return fitted(grads, tensors[first:last], needs)
 
     # As autograd and torch.compile see it.
 
@@ -146,7 +159,7 @@ class LinearLikelihood:
         grad = grad.expand(batch)  # one for all, of a total
         if is_batched(grad) or (torch.is_grad_enabled() and not is_compiling()):
             return self._pair_gradients((grad,), tensors, constants, needs)
-        return fitted(self.backward.call(grad, *tensors, *constants, needs), tensors[: len(needs)], needs)
+        return self.fitted(self.backward.call(grad, *tensors, *constants, needs), tensors, needs)
 
     def _differentiable(self) -> Callable[..., Tensor]:
         kernels = function_of(self, self.forward.call, self.gradients)
@@ -201,21 +214,22 @@ class LinearLikelihood:
 
 def _summed(operator: LinearLikelihood) -> type[Function]:
     """The sum over the rows with its gradients, for torch.compile, which fuses their product with the upstream one."""
-    one_pass, count, further = operator.one_pass.call, len(operator.differentiable), len(operator.constants) + 1
+    one_pass, (first, last) = operator.one_pass.call, gradient_range(operator)
+    before, behind = (None,) * first, (None,) * (len(operator.arguments) - last)
 
     class Summed(Function):
         @staticmethod
         def forward(ctx, *args):
-            needs = ctx.needs_input_grad[:count]
+            needs = ctx.needs_input_grad[first:last]
             total, *grads = one_pass(*args, -1.0, needs)
-            ctx.dtypes = [t.dtype if need else None for t, need in zip(args, needs)]  # noqa: B905
+            ctx.dtypes = [t.dtype if need else None for t, need in zip(args[first:last], needs)]  # noqa: B905
             ctx.save_for_backward(*(g if need else None for g, need in zip(grads, needs, strict=True)))
             return -total
 
         @staticmethod
         def backward(ctx, upstream):
             saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-            return *(None if g is None else (upstream * g).to(dtype) for g, dtype in saved), *[None] * further
+            return *before, *(None if g is None else (upstream * g).to(dtype) for g, dtype in saved), *behind
 
     return Summed
 
