@@ -45,9 +45,9 @@ class Likelihood(NamedTuple):
 
 BERNOULLI = Likelihood(
     pixels,
-    lambda x, logits: -F.binary_cross_entropy_with_logits(
-        logits, (x / 255).expand(logits.shape), reduction="none"
-    ).sum(-1),
+    lambda x, logits: (
+        -F.binary_cross_entropy_with_logits(logits, (x / 255).expand(logits.shape), reduction="none").sum(-1)
+    ),
     partial(fastvae.bernoulli_log_prob, event_ndim=1),
     fastvae.linear_bernoulli_log_prob,
 )

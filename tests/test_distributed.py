@@ -157,8 +157,8 @@ def combinations() -> Iterator[tuple[str, Case]]:
     of_layer = lambda x, h, w, r: fastvae.linear_multinomial_log_prob(x.detach() * 4, h, w, reduction=r)  # noqa: E731
     for reduction, result in (("none", ROWS), ("mean", SUM)):
         call = functools.partial(of_layer, r=reduction)
-        operands, placements = reals(3, (6, 6)), (ROWS, ROWS, WHOLE)
-        yield f"a layer and its counts, {reduction}", Case(call, operands, placements, (result,), (ROWS, SUM), constants=1)
+        case = Case(call, reals(3, (6, 6)), (ROWS, ROWS, WHOLE), (result,), (ROWS, SUM), constants=1)
+        yield f"a layer and its counts, {reduction}", case
     by_classes = functools.partial(of_counts, r="none")
     yield "counts, sharded by classes", Case(by_classes, reals(2), (COLUMNS,) * 2, (WHOLE,), (WHOLE,), constants=1)
     yield "samples of one x", Case(gaussian, (*reals(1), *reals(2, (3, 5, 6))), (ROWS, COLUMNS, COLUMNS), (COLUMNS,))

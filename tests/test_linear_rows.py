@@ -177,9 +177,7 @@ def test_no_less_accurate_than_the_pair(monkeypatch):
 def test_gradients_in_bfloat16_are_rounded_once(reduction, monkeypatch):
     of_chunk(monkeypatch, 100, 40)
     x, layer = wide(torch.bfloat16)
-    fused, rounded = errors(
-        lambda *a: fastvae.linear_multinomial_log_prob(*a, reduction=reduction).sum(), x, layer
-    )
+    fused, rounded = errors(lambda *a: fastvae.linear_multinomial_log_prob(*a, reduction=reduction).sum(), x, layer)
     pair, _ = errors(eager, x, layer)
     assert all(a <= 1.01 * b for a, b in zip(fused, rounded, strict=True))
     assert fused[1] < pair[1]
@@ -283,7 +281,7 @@ def test_errors_name_the_argument(message):
 
 def test_errors_of_indices_and_of_a_weight():
     layer = torch.zeros(5, H), torch.zeros(D, H)
-    with pytest.raises(TypeError, match="x must be torch.int16 or .*, got torch.float32"):
+    with pytest.raises(TypeError, match=r"x must be torch.int16 or .*, got torch.float32"):
         fastvae.linear_categorical_log_prob(torch.zeros(5), *layer)
     with pytest.raises(ValueError, match=r"x \[\*batch\] does not broadcast .* x \[4\], input @ weight.T \[5, 7\]"):
         fastvae.linear_categorical_log_prob(torch.zeros(4, dtype=torch.int64), *layer)

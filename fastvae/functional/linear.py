@@ -165,8 +165,8 @@ def linear_multinomial_log_prob(
         element_weight: floating, broadcasts to the batch: what `weight` is to `multinomial_log_prob`.
 
     Shape:
-        input is [*batch, H], weight [classes, H], bias [classes]; x broadcasts to [*batch, classes], whose last dimension
-        it has, and is not expanded: x [B, classes] with input [K, B, H] gives [K, B].
+        input is [*batch, H], weight [classes, H], bias [classes]; x [..., classes] broadcasts to [*batch, classes],
+        and is not expanded: x [B, classes] with input [K, B, H] gives [K, B].
 
     Returns:
         The log-likelihood, [*batch], or 0-d with a `reduction`; float32, float64 where an operand is. Differentiable in

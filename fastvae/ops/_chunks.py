@@ -64,9 +64,7 @@ def _last_level_bytes() -> int | None:
         return None
 
 
-def on(
-    device: torch.device, dtype: torch.dtype, rows: int, columns: int, whole_rows: bool = False
-) -> tuple[int, int]:
+def on(device: torch.device, dtype: torch.dtype, rows: int, columns: int, whole_rows: bool = False) -> tuple[int, int]:
     """(rows, columns) of a chunk on a device."""
     if whole_rows:
         return _even(rows, max(rows_in_cache(device, dtype, columns), rule(device).least_rows)), columns
