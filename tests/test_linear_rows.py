@@ -18,7 +18,7 @@ H, D = 3, 7
 
 
 # Rows of a chunk, and of a part of it.
-CHUNKS = {"one chunk": (64, 64), "chunks": (2, 2), "chunks in parts": (4, 3)}
+CHUNKS = {"one chunk in parts": (64, 3), "chunks": (2, 2), "chunks in parts": (4, 2)}
 
 
 @pytest.fixture(params=CHUNKS)
