@@ -109,8 +109,8 @@ def calls(head: Head) -> dict[str, Call]:
     return {name: Call(partial(gradients, function)) for name, function in zip(names, functions, strict=True)}
 
 
-def measured(head: Head, rounds: int) -> str:
-    rivals = calls(head)
+def measured(rivals: dict[str, Call], rounds: int) -> str:
+    """A table of calls, `RIVALS` among them."""
     peaks = {name: peak_bytes(call, "cpu") for name, call in rivals.items() if call.once()}
     samples = alternate({name: WallMeter(call) for name, call in rivals.items()}, range(rounds))
 
@@ -132,4 +132,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for title, head in ((title, head) for title, head in HEADS.items() if options.only in title):
-        print(f"{title}\n\n{measured(head, options.rounds)}\n")
+        print(f"{title}\n\n{measured(calls(head), options.rounds)}\n")

@@ -1,6 +1,6 @@
 """The operators' contract: schemas, shapes, what is saved for backward. `fastvae.backends` does the work."""
 
-from . import categorical, counts, likelihood, linear, noise, objective, pixels, posterior
+from . import categorical, counts, likelihood, linear, mixture, noise, objective, pixels, posterior
 from ._chunks import chunk_elements
 from ._contract import CONTRACTS, Contract
 from ._likelihood import Likelihood
@@ -25,6 +25,7 @@ __all__ = [
     "counts",
     "likelihood",
     "linear",
+    "mixture",
     "noise",
     "objective",
     "pixels",
