@@ -26,7 +26,7 @@ from ._one_pass import is_batched, total
 TOGETHER = frozenset({"cpu"})
 # How often a chunk's elements are in memory, over what `_chunks` counts on: values, two parameters' derivatives, and
 # of each component some more. Larger ones are no faster, and are a part of the peak.
-_KEPT = 4
+_KEPT = 3
 
 
 class MixtureLikelihood:
