@@ -41,10 +41,10 @@ struct CutJob : Job {
   int log_lanes = 0;                     // of the number of threads that share a row
   int32_t span = 0;                      // positions of a chunk
   int64_t chunks = 1, tiles = 0;
-  uint32_t taken = ~0u;  // by bits, the elements of a unit: all of them, but that is known at run time only
   int down = 0;                                      // of columns: the batch dimension that is gone down,
   int64_t rows_down = 1, rows_each = 1, copies = 1;  // its size, what a thread takes of it, the threads that share it,
   int64_t rows_inside = 1;                           // and the rows of the dimensions behind it
+  uint32_t taken = ~0u;                              // by bits, elements of a unit: all, known at run time only
 };
 
 // Whether a row of an input is one value.

@@ -64,8 +64,18 @@ OPERATORS = (
     Operator("negative_binomial_log_prob_backward", r"LikelihoodGradient<NegativeBinomialLogProb<float>>", 3, 2),
     Operator("negative_binomial_log_prob_one_pass", r"OnePass<NegativeBinomialLogProb<float>>", 3, 2),
     Operator("zero_inflated_negative_binomial_log_prob", r"Value<ZeroInflatedNegativeBinomialLogProb<float>>", 4, 0),
-    Operator("zero_inflated_negative_binomial_log_prob_backward", r"LikelihoodGradient<ZeroInflatedNegativeBinomialLogProb<float>>", 4, 3),
-    Operator("zero_inflated_negative_binomial_log_prob_one_pass", r"OnePass<ZeroInflatedNegativeBinomialLogProb<float>>", 4, 3),
+    Operator(
+        "zero_inflated_negative_binomial_log_prob_backward",
+        r"LikelihoodGradient<ZeroInflatedNegativeBinomialLogProb<float>>",
+        4,
+        3,
+    ),
+    Operator(
+        "zero_inflated_negative_binomial_log_prob_one_pass",
+        r"OnePass<ZeroInflatedNegativeBinomialLogProb<float>>",
+        4,
+        3,
+    ),
 )
 LOTS = (
     Lot("fp32", r"Words", 4, 8),
