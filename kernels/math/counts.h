@@ -90,7 +90,7 @@ struct UnnormalizedPoissonLogProb {
   static FASTVAE_FN void gradient(const Constants<T>& c, T grad, T x, T rate, T& grad_x, T& grad_rate) {
     Rate r(c, rate);
     grad_x = grad * r.log_mean;
-    T relative = choose(x == T(0), T(-1), (x - r.mean) / r.mean);
+    T relative = choose(x == T(0), T(-1), quotient(x - r.mean, r.mean));
     grad_rate = grad * choose(c.log_rate != T(0), x - r.mean, relative);
   }
 

@@ -38,7 +38,7 @@ class LogisticBin {
 
   // d log_mass / d residual
   FASTVAE_FN T slope_residual() const {
-    T of_a = sigmoid(a_), e = exp_decay(-b_), inverse = T(1) / (T(1) + e);
+    T of_a = sigmoid(a_), e = exp_decay(-b_), inverse = divide_in_range(T(1), T(1) + e);
     T outwards = of_a * inverse * decay(T(-2) * standardized(distance_, inv_scale_)).expm1;
     T slope = choose(closed_, outwards, choose(has_near_, -of_a, e * inverse));
     return standardized(choose(below_, -slope, slope), inv_scale_);
@@ -46,7 +46,7 @@ class LogisticBin {
 
   FASTVAE_FN T slope_log_scale() const {
     Decay<T> e = decay(-width_);
-    T within = scaled(-e.exp / e.expm1, width_);
+    T within = scaled(quotient(-e.exp, e.expm1), width_);
     T near = scaled(sigmoid(a_), a_), far = scaled(sigmoid(-b_), b_);
     return choose(has_near_, near, T(0)) - choose(has_far_, far, T(0)) - choose(closed_, within, T(0));
   }

@@ -31,7 +31,7 @@ struct LaplaceLogProb {
     T inverse, log, d_log;  // d_log: of the logarithm in the parameter
     FASTVAE_FN Read(const Constants<T>& c, T scale) {
       bool in_logarithms = c.log_scale != T(0);
-      T of_scale = T(1) / not_negative(scale);
+      T of_scale = quotient(T(1), not_negative(scale));
       inverse = choose(in_logarithms, exp(-scale), of_scale);
       log = choose(in_logarithms, scale, fastvae::FASTVAE_ISA::log(scale));
       d_log = choose(in_logarithms, T(1), of_scale);
@@ -47,7 +47,7 @@ struct ContinuousBernoulliLogProb {
     T target = x * c.x_scale, y = abs(logits), side = logits > T(0) ? T(1) - target : target;
     T near = fma(logits, target - T(0.5), -(y * y) * log_sinhc_polynomial(y * y));
     T linear = choose(side == T(0), T(0), y * side);  // 0 for a logit of infinity that agrees with its target
-    T far = log(y / (T(1) - exp_decay(-y)));
+    T far = log(quotient(y, T(1) - exp_decay(-y)));
     // An infinite logit outgrows its logarithm.
     log_prob = choose(y < T(1), near, choose(abs(linear) == T(INFINITY), T(0), far) - linear);
   }
@@ -56,7 +56,7 @@ struct ContinuousBernoulliLogProb {
     grad_x = grad * (logits * c.x_scale);
     T target = x * c.x_scale, y = abs(logits), e = exp_decay(-y);
     // The smaller of the mean and what it lacks of 1.
-    T smaller = choose(y < T(1), T(0.5) - y * langevin_polynomial(y * y), T(1) / y - e / (T(1) - e));
+    T smaller = choose(y < T(1), T(0.5) - y * langevin_polynomial(y * y), quotient(T(1), y) - quotient(e, T(1) - e));
     grad_logits = grad * (logits > T(0) ? (target - T(1)) + smaller : target - smaller);
   }
 };
@@ -79,7 +79,9 @@ struct DiscretizedLogisticLogProb {
  private:
   static FASTVAE_FN LogisticBin<T> bin_of(const Constants<T>& c, T x, T mean, T log_scale) {
     T target = x * c.x_scale;
-    return {fma(x, c.x_scale, -mean), log_scale, c.half_bin, target<c.half_bin, target> T(1) - c.half_bin};
+    bool lowest = target < c.half_bin;
+    bool highest = target > T(1) - c.half_bin;
+    return {fma(x, c.x_scale, -mean), log_scale, c.half_bin, lowest, highest};
   }
 };
 
