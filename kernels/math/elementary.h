@@ -225,6 +225,7 @@ FASTVAE_FN float log_normal(float x) {
   float f2 = f * f;
   return fma(e, kLn2High, fma(e, kLn2Low, fma(f2 * f, p, -0.5f * f2)) + f);
 }
+FASTVAE_FN double log_normal(double x) { return std::log(x); }
 
 FASTVAE_FN float log(float x) {
   bool subnormal = x < 1.17549435e-38f;
