@@ -47,7 +47,7 @@ struct ContinuousBernoulliLogProb {
     T target = x * c.x_scale, y = abs(logits), side = logits > T(0) ? T(1) - target : target;
     T near = fma(logits, target - T(0.5), -(y * y) * log_sinhc_polynomial(y * y));
     T linear = choose(side == T(0), T(0), y * side);  // 0 for a logit of infinity that agrees with its target
-    T far = choose(y == T(INFINITY), y, log_normal(quotient(y, T(1) - exp_decay(-y))));
+    T far = choose(y < T(INFINITY), log_normal(quotient(y, T(1) - exp_decay(-y))), y);
     // An infinite logit outgrows its logarithm.
     log_prob = choose(y < T(1), near, choose(abs(linear) == T(INFINITY), T(0), far) - linear);
   }
