@@ -131,6 +131,14 @@ DECLARED = OPERATORS | ROW_LIKELIHOODS
 LIKELIHOODS = {name: operator for name, operator in OPERATORS.items() if isinstance(operator, Likelihood)}
 
 
+def one_of_a_kind(operators: Mapping[str, Operator]) -> list[str]:
+    """Drivers know no formula: to them operators are alike that have as many operands and gradients. The short first."""
+    kinds: dict[object, str] = {}
+    for name, o in sorted(operators.items(), key=lambda item: item[1].long_winded):
+        kinds.setdefault((type(o), o.samples, len(o.operands), len(o.differentiable), len(o.outputs)), name)
+    return list(kinds.values())
+
+
 def public(name: str) -> Callable[..., Any]:
     """The function that users know the operator by."""
     return getattr(fastvae, EXAMPLES[name].public or name)

@@ -160,6 +160,11 @@ NOISE_ERRORS = [
 OTHER_ERRORS = [
     (lambda: gaussian(X, M, "optimum"), ValueError, "log_var must be a tensor, a float or 'optimal', got 'optimum'"),
     (lambda: gaussian(X, M, "optimal", scale_as="sd"), ValueError, "scale_as must be one of"),
+    (
+        lambda: fastvae.laplace_log_prob(X, M, 1.0, scale_as="std"),
+        ValueError,
+        "scale_as must be one of 'scale', 'log_scale', got 'std'",
+    ),
     (lambda: gaussian(X, M, "optimal", event_ndim=4), ValueError, "event_ndim must be in [0, 2]"),
     (lambda: gaussian(X, M, 0.5, event_ndim=4), ValueError, "event_ndim must be in [0, 2]"),
     (lambda: gaussian(X, M, 0.5, mask=X), TypeError, "mask must be torch.bool"),
@@ -188,7 +193,7 @@ def with_keywords(calls, errors):
 
 CASES = [
     *WRONG_OPERANDS,
-    *with_keywords(having("scale_as"), SCALE_ERRORS),
+    *with_keywords(having("scale_eps"), SCALE_ERRORS),
     *with_keywords(having("event_ndim"), EVENT_ERRORS),
     *with_keywords(having("free_bits"), FREE_BITS_ERRORS),
     *with_keywords(having("seed"), NOISE_ERRORS),

@@ -44,7 +44,7 @@ def gradients(value, operands):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_value_and_gradients_are_the_truth(likelihood, call, dtype, backend):
-    points = [o.numpy() for o in examples.operands(likelihood, (200,), torch.float64)]
+    points = [o.numpy() for o in examples.operands(likelihood, (64,), torch.float64)]
     formula = examples.EXAMPLES[likelihood.name].truth
     fixed = len(points) - len(likelihood.differentiable)
     elementwise = functools.partial(call, event_ndim=0)

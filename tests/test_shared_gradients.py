@@ -121,7 +121,7 @@ def check(call, operands, shape, tolerance=TOLERANCE):
 
 @pytest.mark.interpreted(where=lambda pattern: pattern in FEW)
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", examples.one_of_a_kind(OPERATORS))
 def test_gradients_of_what_is_shared(name, pattern, backend):
     examples.skip_without_kernel(name, backend)
     operator, pattern = OPERATORS[name], PATTERNS[pattern]
@@ -156,7 +156,7 @@ def test_two_ways_to_share_at_once(name, event_ndim, pattern, backend):
 @pytest.mark.interpreted(where=lambda pattern: pattern in ("[D]", "[1, C, 1, 1]"))
 @pytest.mark.parametrize("pattern", ["[D]", "[B, D] of samples", "[1, C, 1, 1]", "[H, W]", "[D], nothing summed"])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("name", examples.LIKELIHOODS)
+@pytest.mark.parametrize("name", examples.one_of_a_kind(examples.LIKELIHOODS))
 def test_reductions(name, reduction, pattern, backend):
     examples.skip_without_kernel(name, backend)
     operator, pattern = OPERATORS[name], PATTERNS[pattern]
@@ -168,7 +168,7 @@ def test_reductions(name, reduction, pattern, backend):
 @pytest.mark.interpreted(where=lambda pattern: pattern == "[D]")
 @pytest.mark.parametrize("pattern", ["[D]", "[K, 1, D] of samples", "[1, C, 1, 1]", "[C, 1, W]"])
 @pytest.mark.parametrize("keyword", ["mask", "weight"])
-@pytest.mark.parametrize("name", examples.LIKELIHOODS)
+@pytest.mark.parametrize("name", examples.one_of_a_kind(examples.LIKELIHOODS))
 def test_masks_and_weights(name, keyword, pattern, backend):
     examples.skip_without_kernel(name, backend)
     operator, pattern = OPERATORS[name], PATTERNS[pattern]
@@ -250,7 +250,7 @@ def test_strides(pattern):
 
 @pytest.mark.interpreted(where=lambda pattern: pattern in FEW)
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", examples.one_of_a_kind(OPERATORS))
 def test_operators_give_what_is_shared_in_its_own_shape(name, pattern, backend):
     examples.skip_without_kernel(name, backend)
     operator, pattern = OPERATORS[name], PATTERNS[pattern]

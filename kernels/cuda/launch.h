@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<D, A>()) walk(const 
 
 template <class D>
 constexpr int resident_columns() {
-  return D::long_winded && D::inputs + D::outputs > 7 ? 2 : 3;
+  return D::long_winded && D::inputs > 3 && D::outputs > 3 ? 2 : 3;
 }
 
 template <class D>
