@@ -132,7 +132,7 @@ LIKELIHOODS = {name: operator for name, operator in OPERATORS.items() if isinsta
 
 
 def one_of_a_kind(operators: Mapping[str, Operator]) -> list[str]:
-    """Drivers know no formula: to them operators are alike that have as many operands and gradients. The short first."""
+    """Drivers know no formula: to them operators are alike that have as many operands and gradients. A short one."""
     kinds: dict[object, str] = {}
     for name, o in sorted(operators.items(), key=lambda item: item[1].long_winded):
         kinds.setdefault((type(o), o.samples, len(o.operands), len(o.differentiable), len(o.outputs)), name)

@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 from test_models import GAUSSIAN, small
-from torch.distributions import Bernoulli, NegativeBinomial, Normal, Poisson
+from torch.distributions import Bernoulli, ContinuousBernoulli, Laplace, NegativeBinomial, Normal, Poisson
 
 import fastvae
 from fastvae.models import likelihood
@@ -57,6 +57,8 @@ def test_a_declaration_without_a_public_function_is_no_likelihood_of_a_model(mon
 MEANS = {
     "gaussian": lambda mean, log_var: Normal(mean, (log_var / 2).exp()).mean,
     "bernoulli": lambda logits: Bernoulli(logits=logits).mean,
+    "laplace": lambda mean, log_scale: Laplace(mean, log_scale.exp()).mean,
+    "continuous_bernoulli": lambda logits: ContinuousBernoulli(logits=logits).mean,
     "poisson": lambda log_rate: Poisson(log_rate.exp()).mean,
     "negative_binomial": lambda m, t: NegativeBinomial(t.exp(), logits=m - t).mean,
     "zero_inflated_negative_binomial": lambda m, t, zero: (

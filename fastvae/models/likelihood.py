@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from .. import functional
+from ..formulas.pixels import continuous_bernoulli_log_prob_gradient
 from ..functional._arguments import Reduction, check_name
 from ..ops import OPERATORS, Likelihood
 from . import head
@@ -38,6 +39,8 @@ _IN_LOGARITHMS = {"mean_as": "log_mean", "dispersion_as": "log_inverse_dispersio
 READINGS = {
     "bernoulli": Reading(torch.sigmoid),
     "gaussian": Reading(scale="scale"),
+    "laplace": Reading(keywords={"scale_as": "log_scale"}),
+    "continuous_bernoulli": Reading(lambda logits: -continuous_bernoulli_log_prob_gradient(1, 0, logits, x_scale=1)[1]),
     "poisson": Reading(torch.exp),
     "negative_binomial": Reading(lambda log_mean, _: log_mean.exp(), _IN_LOGARITHMS),
     "zero_inflated_negative_binomial": Reading(
