@@ -14,6 +14,7 @@ from torch.distributions import NegativeBinomial, Poisson
 
 import fastvae
 
+from .likelihood import events
 from .variants import fused, naive, variant
 
 _EPS = 1e-8
@@ -27,28 +28,28 @@ fused("zero_inflated_negative_binomial_log_prob")(fastvae.negative_binomial_log_
 @naive("poisson_log_prob")
 def poisson_log_prob(x: Tensor, log_rate: Tensor) -> Tensor:
     losses = F.poisson_nll_loss(log_rate, x, log_input=True, reduction="none")
-    return -_events(losses + torch.lgamma(x + 1.0))
+    return -events(losses + torch.lgamma(x + 1.0))
 
 
 @naive("unnormalized_poisson_log_prob")
 def unnormalized_poisson_log_prob(x: Tensor, log_rate: Tensor) -> Tensor:
-    return -_events(F.poisson_nll_loss(log_rate, x, log_input=True, reduction="none"))
+    return -events(F.poisson_nll_loss(log_rate, x, log_input=True, reduction="none"))
 
 
 @variant("poisson_log_prob", "distributions")
 def poisson_distributions(x: Tensor, log_rate: Tensor) -> Tensor:
-    return _events(Poisson(log_rate.exp(), validate_args=False).log_prob(x))
+    return events(Poisson(log_rate.exp(), validate_args=False).log_prob(x))
 
 
 @naive("negative_binomial_log_prob")
 def negative_binomial_log_prob(x: Tensor, mean: Tensor, inverse_dispersion: Tensor) -> Tensor:
-    return _events(_negative_binomial(x, mean, inverse_dispersion))
+    return events(_negative_binomial(x, mean, inverse_dispersion))
 
 
 @variant("negative_binomial_log_prob", "distributions", dtypes=("fp32",))
 def negative_binomial_distributions(x: Tensor, mean: Tensor, inverse_dispersion: Tensor) -> Tensor:
     logits = mean.log() - inverse_dispersion.log()
-    return _events(NegativeBinomial(inverse_dispersion, logits=logits, validate_args=False).log_prob(x))
+    return events(NegativeBinomial(inverse_dispersion, logits=logits, validate_args=False).log_prob(x))
 
 
 @naive("zero_inflated_negative_binomial_log_prob")
@@ -60,7 +61,7 @@ def zero_inflated_negative_binomial_log_prob(
     at_zero = F.softplus(-zero_logits + inverse_dispersion * (torch.log(inverse_dispersion + _EPS) - log_total))
     counts = _negative_binomial(x, mean, inverse_dispersion) - zero_logits
     zero, positive = (x < _EPS).to(mean.dtype), (x > _EPS).to(mean.dtype)
-    return _events(zero * at_zero + positive * counts - F.softplus(-zero_logits))
+    return events(zero * at_zero + positive * counts - F.softplus(-zero_logits))
 
 
 def _negative_binomial(x: Tensor, mean: Tensor, inverse_dispersion: Tensor) -> Tensor:
@@ -70,7 +71,3 @@ def _negative_binomial(x: Tensor, mean: Tensor, inverse_dispersion: Tensor) -> T
     failure = inverse_dispersion * (torch.log(inverse_dispersion + _EPS) - log_total)
     ways = torch.lgamma(x + inverse_dispersion) - torch.lgamma(inverse_dispersion) - torch.lgamma(x + 1.0)
     return success + failure + ways
-
-
-def _events(terms: Tensor) -> Tensor:
-    return terms.sum(tuple(range(1, terms.dim())))

@@ -7,7 +7,6 @@ prints a table: median, peak memory above the start, and the time as a ratio to 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from statistics import median
@@ -23,6 +22,7 @@ from fastvae.measure.clock import Call, WallMeter, alternate
 from fastvae.measure.reports.tables import duration, number, size, table
 
 from .probes import peak_bytes
+from .script import options_of, parser_of
 
 
 def pixels(batch: int, columns: int) -> Tensor:
@@ -125,11 +125,8 @@ def measured(rivals: dict[str, Call], rounds: int) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = parser_of(__doc__, rounds=7)
     parser.add_argument("--only", default="", help="heads whose title has this in it")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = options_of(parser)
     for title, head in ((title, head) for title, head in HEADS.items() if options.only in title):
         print(f"{title}\n\n{measured(calls(head), options.rounds)}\n")

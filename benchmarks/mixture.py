@@ -7,32 +7,27 @@ prints a table as `benchmarks.heads` does. PixelCNN++'s autoregression over the 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import fastvae
 from fastvae.measure.clock import Call
 
 from .heads import measured
+from .pixels import pixelcnn
+from .script import options_of, parser_of
 
 BATCH, COMPONENTS, CHANNELS, SIDE = 64, 10, 3, 32
 
 
-def pixelcnn(x: Tensor, mixture_logits: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+def naive(x: Tensor, mixture_logits: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """As github.com/openai/pixel-cnn has it, `discretized_mix_logistic_loss`, and as NVAE and VDVAE took it over."""
-    x, log_scale = x.unsqueeze(1), log_scale.clamp(min=-7)
-    centered, inverse = x - mean, torch.exp(-log_scale)
-    above, below = inverse * (centered + 1 / 255), inverse * (centered - 1 / 255)
-    of_bin, middle = torch.sigmoid(above) - torch.sigmoid(below), inverse * centered
-    density = middle - log_scale - 2 * F.softplus(middle)
-    inner = torch.where(of_bin > 1e-5, of_bin.clamp(min=1e-12).log(), density - 4.848116269)  # log 127.5
-    log_probs = torch.where(x < -0.999, above - F.softplus(above), torch.where(x > 0.99, -F.softplus(below), inner))
-    return torch.logsumexp(log_probs.sum(2) + mixture_logits.log_softmax(1), 1).sum((1, 2))
+    x = x.unsqueeze(1)
+    log_probs = pixelcnn(x - mean, log_scale.clamp(min=-7), x < -0.999, x > 0.999)
+    return -torch.logsumexp(log_probs.sum(2) + mixture_logits.log_softmax(1), 1).sum((1, 2)).mean()
 
 
 def calls() -> dict[str, Call]:
@@ -43,9 +38,6 @@ def calls() -> dict[str, Call]:
     logits, mean, log_scale = torch.randn(BATCH, COMPONENTS, SIDE, SIDE), torch.rand(shape), torch.randn(shape) - 3
     ours = [t.requires_grad_() for t in (logits, mean, log_scale)]
     theirs = [t.detach().requires_grad_() for t in (logits, 2 * mean - 1, log_scale + 0.6931471805599453)]
-
-    def naive(x: Tensor, *parameters: Tensor) -> Tensor:
-        return -pixelcnn(x, *parameters).mean()
 
     def fused(x: Tensor, *parameters: Tensor) -> Tensor:
         return -fastvae.discretized_logistic_mixture_log_prob(x, *parameters, reduction="mean")
@@ -63,9 +55,5 @@ def calls() -> dict[str, Call]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = options_of(parser_of(__doc__, rounds=7))
     print(measured(calls(), options.rounds))

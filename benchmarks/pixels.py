@@ -38,12 +38,15 @@ def continuous_bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
 def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """In float32 whatever comes in: in half precision the difference of two sigmoids has no digit."""
     x, mean, log_scale = pixels(x, mean).float(), mean.float(), log_scale.float()
-    centred, log_scale = 2 * (x - mean), log_scale + math.log(2)
+    # The same where x is a byte's: they compare with -0.999 and 0.999 in [-1, 1].
+    return events(pixelcnn(2 * (x - mean), log_scale + math.log(2), x < 0.5 / 255, x > 1 - 0.5 / 255))
+
+
+def pixelcnn(centred: Tensor, log_scale: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """PixelCNN++'s log-mass of a byte's bin in [-1, 1], element by element."""
     inverse = torch.exp(-log_scale)
     plus, minus, middle = inverse * (centred + 1 / 255), inverse * (centred - 1 / 255), inverse * centred
     mass = torch.sigmoid(plus) - torch.sigmoid(minus)
     density = middle - log_scale - 2 * F.softplus(middle) - math.log(127.5)
     inside = torch.where(mass > 1e-5, torch.log(torch.clamp(mass, min=1e-12)), density)
-    lowest, highest = plus - F.softplus(plus), -F.softplus(minus)
-    # The same where x is a byte's: they compare with -0.999 and 0.999 in [-1, 1].
-    return events(torch.where(x < 0.5 / 255, lowest, torch.where(x > 1 - 0.5 / 255, highest, inside)))
+    return torch.where(lowest, plus - F.softplus(plus), torch.where(highest, -F.softplus(minus), inside))

@@ -8,7 +8,6 @@ prints a table. `bound` is a step whose likelihood is the parameters' sum: no li
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -24,13 +23,15 @@ from fastvae.integrations.scvi import patch
 from fastvae.measure.clock import Call, WallMeter, alternate
 from fastvae.measure.reports.tables import duration, number, table
 
+from .script import options_of, parser_of
+
 BATCH = 128
 PATCHED = distributions.NegativeBinomial, distributions.ZeroInflatedNegativeBinomial
 CASES = ((2000, "zinb"), (2000, "nb"), (10000, "zinb"), (10000, "nb"))
 
 
 def counts(genes: int) -> Tensor:
-    """Of a Poisson whose rate is its own for each gene: a third of them, or more, are 0."""
+    """Of a Poisson whose rate is its own for each gene: more than half of them are 0."""
     return torch.poisson(torch.rand(BATCH, genes) * torch.rand(genes) * 3)
 
 
@@ -81,10 +82,6 @@ def _run(step: Callable[[], Tensor], i: int, _: object) -> Tensor:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = options_of(parser_of(__doc__, rounds=15))
     rows = [measured(genes, likelihood, options.rounds) for genes, likelihood in CASES]
     print(table(["training step", *WAYS, "patched is faster by", "bound"], rows, "lr"))
