@@ -90,6 +90,23 @@ class Composed(Contract):
         library.impl(self.name, call, "CompositeExplicitAutograd")
 
 
+Work = tuple[Callable[..., Any], Callable[..., Any]]  # what is known before, and what is computed
+
+
+def composed(
+    name: str, arguments: tuple[Argument, ...], gradients: int, forward: Work, backward: Work, one_pass: Work
+) -> tuple[Composed, Composed, Composed]:
+    """A likelihood that calls others, its backward, and a loss in one pass, which has its gradients, too."""
+    needs = parse("bool[] needs")
+    ahead = *arguments, *parse("float factor"), *needs
+    behind = *parse("Tensor grad_log_prob"), *arguments, *needs
+    return (
+        Composed(name, arguments, "Tensor", *forward),
+        Composed(f"{name}_backward", behind, tensors(gradients), *backward),
+        Composed(f"{name}_one_pass", ahead, tensors(1 + gradients), *one_pass),
+    )
+
+
 def tensors(count: int) -> str:
     """The return type of so many tensors."""
     return "Tensor" if count == 1 else "(" + ", ".join(["Tensor"] * count) + ")"

@@ -17,7 +17,7 @@ from ..formulas.elements import sum_event
 from ..formulas.linear import linear_gradient
 from . import _traced
 from ._autograd import fitted, function_of, gradient_range
-from ._contract import Composed, library, parse, tensors
+from ._contract import composed, library, parse
 from ._in_chunks import InChunks
 from ._likelihood import Likelihood
 from ._one_pass import is_batched, total, wanted
@@ -52,21 +52,13 @@ class LinearLikelihood:
         self.tensors = tuple(a.name for a in self.arguments if a.is_tensor)
         self.constants = tuple(a.name for a in self.arguments if not a.is_tensor)
         self.differentiable = tuple(name for name in self.tensors[:-1] if name != "x" or self.of_x)
-        count = len(self.differentiable)
-        self.forward = Composed(self.name, self.arguments, "Tensor", self._fake, self._forward)
-        self.backward = Composed(
-            f"{self.name}_backward",
-            (*parse("Tensor grad_log_prob"), *self.arguments, *parse("bool[] needs")),
-            tensors(count),
-            lambda *args: tuple(self.sums(self.backward.named(args), torch.empty_like).values()),
-            self._backward,
-        )
-        self.one_pass = Composed(
-            f"{self.name}_one_pass",
-            (*self.arguments, *parse("float factor, bool[] needs")),
-            tensors(1 + count),
-            self._fake_one_pass,
-            self._one_pass,
+        self.forward, self.backward, self.one_pass = composed(
+            self.name,
+            self.arguments,
+            len(self.differentiable),
+            (self._fake, self._forward),
+            (self._fake_backward, self._backward),
+            (self._fake_one_pass, self._one_pass),
         )
         self.apply = self._differentiable()
         self._made_ahead = total(self, self.one_pass, self._sum)
@@ -106,6 +98,9 @@ class LinearLikelihood:
 
     def _forward(self, *args: Any) -> Tensor:
         return InChunks(self, self.forward.named(args)).log_prob()
+
+    def _fake_backward(self, *args: Any) -> tuple[Tensor, ...]:
+        return tuple(self.sums(self.backward.named(args), torch.empty_like).values())
 
     def _backward(self, *args: Any) -> tuple[Tensor, ...]:
         return InChunks(self, self.backward.named(args)).gradients(args[0])

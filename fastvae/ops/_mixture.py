@@ -17,7 +17,7 @@ from ..formulas.mixture import Mixture, mixture, mixture_log_prob
 from . import _chunks
 from ._autograd import fitted, function_of
 from ._chunks import Box, part
-from ._contract import Composed, parse, tensors
+from ._contract import composed, parse
 from ._dtensor import ready
 from ._likelihood import Likelihood
 from ._one_pass import is_batched, total
@@ -49,21 +49,13 @@ class MixtureLikelihood:
         self.tensors = tuple(a.name for a in self.arguments if a.is_tensor)
         self.constants = tuple(a.name for a in self.arguments if not a.is_tensor)
         self.differentiable = names
-        count = len(names)
-        self.forward = Composed(self.name, self.arguments, "Tensor", self._fake, self._forward)
-        self.backward = Composed(
-            f"{self.name}_backward",
-            (*parse("Tensor grad_log_prob"), *self.arguments, *parse("bool[] needs")),
-            tensors(count),
-            lambda *args: self.empty_grads(self.backward.named(args)),
-            self._backward,
-        )
-        self.one_pass = Composed(
-            f"{self.name}_one_pass",
-            (*self.arguments, *parse("float factor, bool[] needs")),
-            tensors(1 + count),
-            self._fake_one_pass,
-            self._one_pass,
+        self.forward, self.backward, self.one_pass = composed(
+            self.name,
+            self.arguments,
+            len(self.differentiable),
+            (self._fake, self._forward),
+            (self._fake_backward, self._backward),
+            (self._fake_one_pass, self._one_pass),
         )
         self.apply = self._differentiable()
         self.total = total(self, self.one_pass, self._sum)
@@ -76,6 +68,9 @@ class MixtureLikelihood:
         for chunk in self._chunks(given):
             result[chunk.box] = self._log_prob(chunk, self._mixture(chunk, self._log_probs(chunk)))
         return result
+
+    def _fake_backward(self, *args: Any) -> tuple[Tensor, ...]:
+        return self.empty_grads(self.backward.named(args))
 
     def _backward(self, *args: Any) -> tuple[Tensor, ...]:
         given = self.backward.named(args)
