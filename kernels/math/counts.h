@@ -293,6 +293,7 @@ struct Zero {
 
 template <class T>
 struct ZeroInflatedNegativeBinomialLogProbAtZero {
+  static constexpr bool serial = true;
   static FASTVAE_FN void value(const Constants<T>& c, T, T mean, T dispersion, T zero_logits, T& log_prob) {
     log_prob = Zero<T>(zero_logits, NegativeBinomialZero<T>(c, mean, dispersion).log_prob()).log_prob;
   }

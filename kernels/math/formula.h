@@ -38,6 +38,12 @@ constexpr bool kLongWinded = false;
 template <class F>
 constexpr bool kLongWinded<F, std::enable_if_t<F::long_winded>> = true;
 
+// `serial = true` says that its operations are many and wait for one another.
+template <class F, class = void>
+constexpr bool kSerial = false;
+template <class F>
+constexpr bool kSerial<F, std::enable_if_t<F::serial>> = true;
+
 // `AtZero` and `NotZero` are formulas that give the same bits where the first tensor is 0 and where it is not, for
 // less; F itself where there are none.
 template <class F, class = void>
@@ -77,7 +83,7 @@ struct Value : OfArrays<&F::value> {
   using AtZero = Value<typename Split<F>::AtZero>;
   using NotZero = Value<typename Split<F>::NotZero>;
   static constexpr Direction direction = Direction::value;
-  static constexpr bool long_winded = kLongWinded<F>;
+  static constexpr bool long_winded = kLongWinded<F>, serial = kSerial<F>;
   static constexpr int sampled = kSamples<F> ? 1 : 0;
   static constexpr int first_tensor = kNumbers<F>, first_optional = Value::outputs;
 };
@@ -87,7 +93,7 @@ struct Gradient : OfArrays<&F::gradient> {
   using AtZero = Gradient<typename Split<F>::AtZero>;
   using NotZero = Gradient<typename Split<F>::NotZero>;
   static constexpr Direction direction = Direction::gradient;
-  static constexpr bool long_winded = kLongWinded<F>;
+  static constexpr bool long_winded = kLongWinded<F>, serial = kSerial<F>;
   static constexpr int sampled = kSamples<F> ? 2 : 0;
   static constexpr int first_tensor = Value<F>::outputs - Value<F>::sampled, first_optional = Gradient::outputs;
 };
@@ -106,7 +112,7 @@ struct OnePass {
   using AtZero = OnePass<typename Split<F>::AtZero>;
   using NotZero = OnePass<typename Split<F>::NotZero>;
   static constexpr Direction direction = Direction::one_pass;
-  static constexpr bool long_winded = kLongWinded<F>;
+  static constexpr bool long_winded = kLongWinded<F>, serial = kSerial<F>;
   static constexpr int inputs = Value<F>::inputs, outputs = 1 + Gradient<F>::outputs;
   static constexpr int sampled = 0, first_tensor = 0, first_optional = 1;
 
