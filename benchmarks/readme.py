@@ -1,7 +1,8 @@
 """`python -m benchmarks.readme [REPORT]`: the README's tables, made from the reports that their markers name.
 
 With REPORT, a file below benchmarks/reports, the block measured on the same processor or GPU is made from it from now
-on. `make test` fails where a table and its report differ.
+on, if REPORT has all that the block has; its own tables are written beside it in any case. `make test` fails where a table
+and its report differ.
 """
 
 from __future__ import annotations
@@ -68,7 +69,11 @@ def adopted(text: str, report: Path) -> str:
     if document.version_of(new) == document.VERSION:
         _write(report.with_suffix(".md"), render.report(document.parse(new, report.name), markdown=True))
     for block in BLOCK.finditer(text):
-        if _processor(document.load(ROOT / block["path"])) == _processor(new):
+        shown = document.load(ROOT / block["path"])
+        if _processor(shown) == _processor(new):
+            if missing := _cases(shown) - _cases(new):
+                print(f"{path}: README.md keeps {block['path']}, which has {len(missing)} cases more", file=sys.stderr)
+                return text
             return text.replace(f"<!-- measured: {block['path']} -->", f"<!-- measured: {path} -->")
     raise ReportError(
         f"README.md has no block from {_processor(new)}: put <!-- measured: {path} --> and "
@@ -88,6 +93,10 @@ def results(report: Mapping) -> list[Result]:
             medians.setdefault(key, {}).setdefault(name, entry["stats"]["median"])
     complete = {key: times for key, times in medians.items() if {"fastvae", *RIVALS} <= times.keys()}
     return [Result(*key, times["fastvae"], {r: times[r] for r in RIVALS}) for key, times in complete.items()]
+
+
+def _cases(report: Mapping) -> set[tuple[str, str, str]]:
+    return {(result.operator, result.size, result.dtype) for result in results(report)}
 
 
 def _shown(info: Mapping) -> bool:

@@ -59,6 +59,15 @@ def test_a_new_report_replaces_the_old_one(repository):
     assert new.with_suffix(".md").read_text().startswith("# Report new.json")
 
 
+def test_a_report_of_fewer_cases_leaves_the_block(repository, capsys):
+    part = made_up.report(2, operators=made_up.OPERATORS[:1])
+    path = made_up.write(repository / "benchmarks" / "reports" / "part.json", part)
+    assert readme.main([str(path)]) == 0
+    assert "<!-- measured: benchmarks/reports/old.json -->\n| float32" in (repository / "README.md").read_text()
+    assert "README.md keeps benchmarks/reports/old.json" in capsys.readouterr().err
+    assert path.with_suffix(".md").exists()
+
+
 def test_a_report_of_another_machine_asks_for_a_place(repository, capsys):
     other = made_up.report(2, machine={**made_up.MACHINE, "gpu": "a GPU"})
     path = made_up.write(repository / "benchmarks" / "reports" / "gpu.json", other)

@@ -1,8 +1,8 @@
-"""scvi-tools: `log_prob` of its Poisson, negative binomial and zero-inflated negative binomial distributions.
+"""scvi-tools: `log_prob` of its Poisson and negative binomial distributions, zero-inflated ones and mixtures of two too.
 
 They are methods of scvi-tools' own classes: distributions made before `patch` have them too. Values are those without
 the library's epsilons of 1e-8, and right for dispersions above 1e4, where the library's are not. Whether counts lie in
-the support is checked with `validate_args=True` alone. Noise, divergences and mixtures are the library's own.
+the support is checked with `validate_args=True` alone. Noise and divergences are the library's own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, logaddexp
 
 from ..distributions.diagonal_gaussian import Noise
 from ..functional import negative_binomial_log_prob, poisson_log_prob
@@ -19,11 +20,12 @@ from ._patching import Library, Replacement
 
 
 def _replacements(noise: Noise) -> Iterator[Replacement]:
-    from scvi.distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+    from scvi.distributions import NegativeBinomial, NegativeBinomialMixture, Poisson, ZeroInflatedNegativeBinomial
 
     yield Replacement(Poisson, "log_prob", _log_prob(_poisson))
     yield Replacement(NegativeBinomial, "log_prob", _log_prob(_negative_binomial))
     yield Replacement(ZeroInflatedNegativeBinomial, "log_prob", _log_prob(_zero_inflated))
+    yield Replacement(NegativeBinomialMixture, "log_prob", _log_prob(_mixture))
 
 
 def _log_prob(formula: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
@@ -49,6 +51,15 @@ def _negative_binomial(self: Any, value: Tensor) -> Tensor:
 def _zero_inflated(self: Any, value: Tensor) -> Tensor:
     theta = _before_expansion(self.theta)
     return negative_binomial_log_prob(value, self.mu, theta, self.zi_logits, event_ndim=0)
+
+
+def _mixture(self: Any, value: Tensor) -> Tensor:
+    theta1 = _before_expansion(self.theta1)
+    theta2 = theta1 if self.theta2 is None else self.theta2
+    log_prob1 = negative_binomial_log_prob(value, self.mu1, theta1, event_ndim=0)
+    log_prob2 = negative_binomial_log_prob(value, self.mu2, theta2, event_ndim=0)
+    # Logits of the first component: a sigmoid and its complement as weights.
+    return logaddexp(log_prob1, log_prob2 - self.mixture_logits) - F.softplus(-self.mixture_logits)
 
 
 def _before_expansion(theta: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ CASES = {
     "zinb": lambda mu, theta, logits: dist.ZeroInflatedNegativeBinomial(mu=mu, theta=theta, zi_logits=logits),
     "nb of each cell": lambda mu, theta, logits: dist.NegativeBinomial(mu=mu, theta=theta.expand(SHAPE).clone()),
     "nb by logits": lambda mu, theta, logits: dist.NegativeBinomial(total_count=theta, logits=logits),
+    "mixture": lambda mu, theta, logits: dist.NegativeBinomialMixture(mu, mu.flip(0) * 3, theta, logits),
     "poisson": lambda mu, theta, logits: dist.Poisson(mu),
 }
 
@@ -76,4 +77,4 @@ def test_training_is_the_same(likelihood):
     assert len(set(before.train)) == len(before.train)
     assert after.train == pytest.approx(before.train, rel=1e-4)
     assert after.validation == pytest.approx(before.validation, rel=1e-4)
-    assert len(patch.replaced) == 3
+    assert len(patch.replaced) == 4
