@@ -1,8 +1,8 @@
 """`python -m benchmarks.readme [REPORT]`: the README's tables, made from the reports that their markers name.
 
 With REPORT, a file below benchmarks/reports, the block measured on the same processor or GPU is made from it from now
-on, if REPORT has all that the block has; its own tables are written beside it in any case. `make test` fails where a table
-and its report differ.
+on, if REPORT has all that the block has; its own tables are written beside it in any case. `make test` fails where a
+table and its report differ.
 """
 
 from __future__ import annotations

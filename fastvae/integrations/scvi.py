@@ -1,4 +1,4 @@
-"""scvi-tools: `log_prob` of its Poisson and negative binomial distributions, zero-inflated ones and mixtures of two too.
+"""scvi-tools: `log_prob` of its Poisson and negative binomial distributions, zero-inflated and mixed ones too.
 
 They are methods of scvi-tools' own classes: distributions made before `patch` have them too. Values are those without
 the library's epsilons of 1e-8, and right for dispersions above 1e4, where the library's are not. Whether counts lie in
