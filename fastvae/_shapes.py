@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 
@@ -12,7 +11,11 @@ from torch import Tensor
 
 def promoted_dtype(*tensors: Tensor) -> torch.dtype:
     """What torch computes of them in."""
-    return functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        if tensor.dtype != dtype:
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
 
 
 def sample_shape(shape: Sequence[int], num_samples: int) -> torch.Size:

@@ -11,13 +11,15 @@ from torch.distributions import kl
 
 from .._shapes import promoted_dtype
 from ..functional import gaussian_log_prob, kl_normal, rsample
+from ..functional._arguments import scale_arguments
+from ..ops._autograd import has_graph
 from ..ops._packed import serves
-from ..ops.noise import normals_like
+from ..ops.noise import draw_seed, normals_like
+from ..ops.posterior import RSAMPLE
 from ._summed import SummedLogProb
 
-# Elements up to which, on a CPU, three calls of torch's take less time than one through Python's autograd. With
-# gradients they do at any size there: backward reads the noise, and does not make it again.
-_FEW = 2**15
+_rsample_of = RSAMPLE.forward.call
+_STD = (0, *scale_arguments("std", 0.0, None))  # no axis of samples; how the scale is read
 
 
 class Normal(SummedLogProb, torch.distributions.Normal):
@@ -33,10 +35,8 @@ class Normal(SummedLogProb, torch.distributions.Normal):
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """loc + scale * eps, [*sample_shape, *batch_shape]; differentiable in both."""
         loc, scale = self.loc, self.scale
-        if not sample_shape and _is_small(loc, scale):
-            return torch.addcmul(loc, scale, normals_like(loc))
         if not sample_shape:
-            return rsample(loc, scale, scale_as="std")
+            return _plain_sample(loc, scale) if _is_plain(loc, scale) else rsample(loc, scale, scale_as="std")
         shape = self._extended_shape(torch.Size(sample_shape))
         if 0 in sample_shape:
             return loc.new_empty(shape)
@@ -52,11 +52,20 @@ class Normal(SummedLogProb, torch.distributions.Normal):
         return log_prob.to(promoted_dtype(value, self.loc, self.scale))
 
 
-def _is_small(loc: Tensor, scale: Tensor) -> bool:
-    if loc.device.type != "cpu" or loc.dtype != torch.float32 or scale.dtype != torch.float32:
+def _is_plain(loc: Tensor, scale: Tensor) -> bool:
+    """Whether there is nothing to check: float32 on a CPU, no compiler nor transform at work."""
+    if loc.dtype is not torch.float32 or scale.dtype is not torch.float32 or not (loc.is_cpu and scale.is_cpu):
         return False
-    grad = torch.is_grad_enabled() and (loc.requires_grad or scale.requires_grad)
-    return (grad or loc.numel() <= _FEW) and serves(loc) and serves(scale)
+    return serves(loc) and serves(scale) and loc.layout is torch.strided and scale.layout is torch.strided
+
+
+def _plain_sample(loc: Tensor, scale: Tensor) -> Tensor:
+    """On a CPU backward takes less time to read the noise than to make it again, and two of torch's nodes less than one
+    of Python's."""
+    if has_graph((loc, scale)):
+        return loc + scale * normals_like(loc)
+    z: Tensor = _rsample_of(loc, scale, draw_seed(loc), None, *_STD)
+    return z
 
 
 def summed_kl(p: torch.distributions.Normal, q: torch.distributions.Normal, event_ndim: int) -> Tensor:

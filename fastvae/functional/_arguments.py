@@ -46,11 +46,11 @@ def operands_shape(names: tuple[str, ...], *operands: Tensor, values: frozenset[
             ):
                 break
         else:
-            return shape if len(shape) <= MAX_NDIM else _checked_ndim(shape)
-    return _checked_ndim(_unequal_operands_shape(names, operands, values))
+            return shape if len(shape) <= MAX_NDIM else checked_ndim(shape)
+    return checked_ndim(_unequal_operands_shape(names, operands, values))
 
 
-def _checked_ndim(shape: torch.Size, num_samples: int = 0) -> torch.Size:
+def checked_ndim(shape: torch.Size, num_samples: int = 0) -> torch.Size:
     """`num_samples` > 0 is one more dimension."""
     if len(shape) + (num_samples > 0) > MAX_NDIM:
         axis = ", the axis of the samples among them" if num_samples else ""
@@ -177,7 +177,7 @@ def check_num_samples(num_samples: int | None, shape: torch.Size) -> int:
     num_samples = integer("num_samples", num_samples)
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    _checked_ndim(shape, num_samples)
+    checked_ndim(shape, num_samples)
     return num_samples
 
 

@@ -46,6 +46,21 @@ def reduced(
     return total
 
 
+def elements_loss(
+    likelihood: Likelihood,
+    operands: tuple[Tensor, ...],
+    weight: Tensor | None,
+    constants: tuple[float | str, ...],
+    shape: Sequence[int],
+    reduction: Reduction,
+) -> Tensor:
+    """-log p of each element, or reduced over all of them."""
+    if reduction == "none" or may_need_grad(weight):
+        return -reduced(likelihood, operands, weight, 0, constants, shape, reduction)
+    loss: Tensor = likelihood.loss(batch_factor(shape, reduction), *operands, weight, len(shape), *constants)
+    return loss
+
+
 def unreduced(
     likelihood: Likelihood,
     operands: tuple[Tensor, ...],

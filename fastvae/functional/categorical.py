@@ -18,6 +18,7 @@ from ._arguments import (
     check_reduction,
     check_same_device,
     check_tensor,
+    checked_ndim,
     element_weight,
     operands_shape,
 )
@@ -124,8 +125,9 @@ def shape_of_indices(x: Tensor, logits: Tensor, name: str = "logits") -> tuple[T
         raise ValueError(f"x [*batch] does not broadcast with the other operands, {name} [*batch, classes]: {shapes}")
     if logits.shape[-1] > _MOST_CLASSES:
         raise ValueError(f"at most {_MOST_CLASSES} classes are served, got {name} {list(logits.shape)}")
+    same = x.shape == logits.shape[:-1]
     x = x.unsqueeze(-1)
-    return x, operands_shape(("x", name), x, logits, values=INDICES)
+    return x, checked_ndim(logits.shape) if same else operands_shape(("x", name), x, logits, values=INDICES)
 
 
 def _of_rows(

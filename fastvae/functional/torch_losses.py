@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._shapes import accumulate_dtype, promoted_dtype
-from ._arguments import COUNTS, FLOATING, Reduction, broadcasts
-from .counts import poisson_log_prob
-from .likelihood import bernoulli_log_prob, gaussian_log_prob
+from ..ops.counts import UNNORMALIZED_POISSON_LOG_PROB
+from ..ops.likelihood import BERNOULLI_LOG_PROB, GAUSSIAN_LOG_PROB
+from ._arguments import COUNTS, FLOATING, Reduction, broadcasts, element_weight, operands_shape, scale_arguments
+from ._reductions import elements_loss
 
 __all__ = ["binary_cross_entropy_with_logits", "gaussian_nll_loss", "poisson_nll_loss"]
 
 _REDUCTIONS = get_args(Reduction)
+_VAR = scale_arguments("var", 0.0, None)
 
 
 def binary_cross_entropy_with_logits(
@@ -65,8 +67,10 @@ def binary_cross_entropy_with_logits(
     served = {input.dtype, target.dtype} <= FLOATING and input.shape == target.shape and input.numel() > 0
     if pos_weight is not None or not served or reduction not in _REDUCTIONS:
         return F.binary_cross_entropy_with_logits(input, target, weight, None, None, reduction, pos_weight)
-    log_prob = bernoulli_log_prob(target, input, event_ndim=0, reduction=cast(Reduction, reduction), weight=weight)
-    return -_in_torchs_dtype(log_prob, True, input, target)
+    shape, how = operands_shape(("target", "input"), target, input), cast(Reduction, reduction)
+    weight = element_weight(None, weight, shape, input.device)
+    loss = elements_loss(BERNOULLI_LOG_PROB, (target, input), weight, (1.0,), shape, how)
+    return _in_torchs_dtype(loss, True, input, target)
 
 
 def gaussian_nll_loss(
@@ -107,13 +111,11 @@ def gaussian_nll_loss(
     served = {input.dtype, target.dtype, var.dtype} <= FLOATING and broadcasts(input.shape, target.shape)
     if not served or input.numel() == 0:
         return F.gaussian_nll_loss(input, target, var, full, eps, reduction)
-    at_least_eps = var + (var.detach().clamp(min=eps) - var.detach())
-    how = cast(Reduction, reduction)
-    log_prob = gaussian_log_prob(
-        target, input, at_least_eps, scale_as="var", normalized=full, event_ndim=0, reduction=how
-    )
+    operands = (target, input, _at_least(eps, var))
+    shape, how = operands_shape(("target", "input", "var"), *operands), cast(Reduction, reduction)
+    loss = elements_loss(GAUSSIAN_LOG_PROB, operands, None, (1.0, full, *_VAR), shape, how)
     # The functions that it is made of there are cast on GPUs and not on CPUs.
-    return -_in_torchs_dtype(log_prob, input.device.type != "cpu", input, target, var)
+    return _in_torchs_dtype(loss, input.device.type != "cpu", input, target, var)
 
 
 def poisson_nll_loss(
@@ -154,14 +156,10 @@ def poisson_nll_loss(
     if not served or reduction not in _REDUCTIONS or 0 in (input.numel(), target.numel()):
         return F.poisson_nll_loss(input, target, log_input, full, None, eps, None, reduction)
     rate = input if log_input else input.to(accumulate_dtype(input, target)) + eps
-    how = cast(Reduction, reduction)
-    log_prob = poisson_log_prob(
-        target, rate, rate_as="log_rate" if log_input else "rate", normalized=False, event_ndim=0, reduction=how
-    )
-    loss = -log_prob
-    shape = torch.broadcast_shapes(input.shape, target.shape)
+    shape, how = operands_shape(("x", "input"), target, rate, values=COUNTS), cast(Reduction, reduction)
+    loss = elements_loss(UNNORMALIZED_POISSON_LOG_PROB, (target, rate), None, (log_input,), shape, how)
     if full:
-        loss = loss + _reduced(_stirling(target.to(log_prob.dtype)).expand(shape), how)
+        loss = loss + _reduced(_stirling(target.to(loss.dtype)).expand(shape), how)
     if not log_input:
         loss = loss - eps * (math.prod(shape) if reduction == "sum" else 1)
     return _in_torchs_dtype(loss, True, input, target)
@@ -184,8 +182,6 @@ def _variance(input: Tensor, var: Tensor | float) -> Tensor:
         if var < 0:
             raise ValueError("var has negative entry/entries")
         return input.new_full((), var)
-    if var.device.type == "cpu" and _may_ask(var) and bool((var < 0).any()):
-        raise ValueError("var has negative entry/entries")
     if var.shape == input.shape:
         return var
     if input.shape[:-1] == var.shape:
@@ -193,6 +189,16 @@ def _variance(input: Tensor, var: Tensor | float) -> Tensor:
     if var.dim() == input.dim() and sum(v for n, v in zip(input.shape, var.shape, strict=True) if n != v) == 1:
         return var
     raise ValueError(f"var is of incorrect size, {list(var.shape)} with input {list(input.shape)}")
+
+
+def _at_least(eps: float, var: Tensor) -> Tensor:
+    """`eps` where the variance is less, with the gradient of the identity."""
+    if var.device.type == "cpu" and _may_ask(var):
+        if not bool((var < max(eps, 0.0)).any()):
+            return var
+        if bool((var < 0).any()):
+            raise ValueError("var has negative entry/entries")
+    return var + (var.detach().clamp(min=eps) - var.detach())
 
 
 def _may_ask(tensor: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,9 +21,8 @@ def differentiable(operator: Operator) -> Callable:
     """`operator` as a function of tensors that autograd, torch.func and torch.compile differentiate."""
     kernels = function_of(operator, operator.forward.call, operator.gradients)
     node = traced(operator, kernels, function_of(operator, operator.formula.forward, formula_gradients_of(operator)))
-    formula = operator.formula.forward
-    # `Function.apply` inspects the signature at each call, which takes longer than a small kernel; its base does not.
-    apply: Callable[..., Any] = super(Function, kernels).apply  # type: ignore[misc]
+    formula, forward = operator.formula.forward, operator.forward.call
+    apply, num_tensors = _eager(operator), len(operator.tensors)
     transformed = torch._C._are_functorch_transforms_active
 
     def call(*args):
@@ -32,9 +31,50 @@ def differentiable(operator: Operator) -> Callable:
         ready()
         if forward_ad._current_level >= 0:
             return formula(*args)  # plain torch has the derivatives of forward mode
-        return kernels.apply(*args) if transformed() else apply(*args)
+        if transformed():
+            return kernels.apply(*args)
+        tensors = args[:num_tensors]
+        return apply(args[num_tensors:], *tensors) if has_graph(tensors) else forward(*args)
 
     return call
+
+
+def has_graph(tensors: Iterable[torch.Tensor | None]) -> bool:
+    """Whether autograd asks for a node. One that nobody asks for takes as long as a small kernel."""
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
+
+
+def plain_apply(function: type[Function]) -> Callable[..., Any]:
+    """`apply` where no transform of torch.func is at work: `Function.apply` inspects the signature at each call, which
+    takes longer than a small kernel; its base does not."""
+    return super(Function, function).apply  # type: ignore[misc]
+
+
+def _eager(operator: Operator) -> Callable[..., Any]:
+    """`function_of` for autograd alone, (constants, tensors...): one frame, and what has no gradient is one argument."""
+    forward_operator, gradients = operator.forward.call, operator.gradients
+    first, last = gradient_range(operator)
+    before, behind = (None,) * (1 + first), (None,) * (len(operator.tensors) - last)
+
+    class Eager(Function):
+        @staticmethod
+        def forward(ctx, constants, *tensors):
+            ctx.save_for_backward(*tensors)
+            ctx.constants = constants
+            ctx.set_materialize_grads(False)
+            return forward_operator(*tensors, *constants)
+
+        @staticmethod
+        def backward(ctx, *grads):
+            needs = ctx.needs_input_grad[1 + first : 1 + last]
+            return *before, *gradients(grads, ctx.saved_tensors, ctx.constants, needs), *behind
+
+    Eager.__name__ = Eager.__qualname__ = operator.name
+    return plain_apply(Eager)
 
 
 def function_of(operator: Any, forward_operator: Callable, gradients: Callable) -> type[Function]:

@@ -39,7 +39,8 @@ def parse(text: str) -> tuple[Argument, ...]:
 class Contract:
     """`name(arguments) -> results`: what a backend computes. Tensors come before constants.
 
-    `fake` gives empty results, `formula` the results in plain torch; both take the arguments in their order.
+    `fake` gives empty results, `formula` the results in plain torch; both take the arguments in their order. `call` is
+    the operator itself, as the dispatcher has it.
     """
 
     name: str
@@ -49,23 +50,20 @@ class Contract:
     formula: Callable[..., Any]
     names: tuple[str, ...] = field(init=False)
     num_tensors: int = field(init=False)
+    call: Callable[..., Any] = field(init=False)
 
     def __post_init__(self) -> None:
         # At once, and not by functools.cached_property, whose lock torch.compile cannot trace.
         self.names = tuple(argument.name for argument in self.arguments)
         self.num_tensors = sum(argument.is_tensor for argument in self.arguments)
         library.define(f"{self.name}({', '.join(map(str, self.arguments))}) -> {self.returns}")
+        self.call = getattr(torch.ops.fastvae, self.name).default
         torch.library.register_fake(f"fastvae::{self.name}", self.fake, lib=library)
         self.declare()
 
     def declare(self) -> None:
         """Says that backends may compute it."""
         CONTRACTS[self.name] = self
-
-    @property
-    def call(self) -> Callable[..., Any]:
-        """The operator itself, as the dispatcher has it."""
-        return getattr(torch.ops.fastvae, self.name).default
 
     def named(self, args) -> dict[str, Any]:
         return dict(zip(self.names, args, strict=True))

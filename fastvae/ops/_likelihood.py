@@ -41,6 +41,7 @@ class Likelihood(Operator):
         self.one_pass = one_pass_contract(self)
         self.row_wise = RowWise(self, self.one_pass)
         self.total = total(self, self.one_pass)
+        self.loss = total(self, self.one_pass, negative=True)
 
     @property
     def contracts(self) -> tuple[Contract, ...]:

@@ -15,7 +15,7 @@ from torch.autograd import Function, forward_ad
 
 from .._shapes import accumulate_dtype, batch_shape, broadcast_shape
 from ..formulas import objective
-from ._autograd import fitted, gradient_range
+from ._autograd import fitted, gradient_range, plain_apply
 from ._contract import Contract, parse, tensors
 from ._dtensor import ready
 from ._operator import Operator
@@ -50,10 +50,12 @@ def one_pass_contract(operator: Operator) -> Contract:
     return contract
 
 
-def total(operator: Any, one_pass: Contract, plain: Callable[..., Tensor] | None = None) -> Callable:
+def total(
+    operator: Any, one_pass: Contract, plain: Callable[..., Tensor] | None = None, negative: bool = False
+) -> Callable:
     """(factor, tensors..., constants...) -> factor * the operator summed over all elements, differentiable.
 
-    `plain` is the sum where gradients are not made ahead; None: the operator itself, whose event is all dimensions.
+    `negative`: of that the negative, with no node of its own. `plain` is the sum where gradients are not made ahead; None: the operator itself, whose event is all dimensions.
 
     Kept for backward: the operator's arguments, and until the first backward the gradients, which it gives away; a
     second one computes them again.
@@ -61,21 +63,22 @@ def total(operator: Any, one_pass: Contract, plain: Callable[..., Tensor] | None
     call_one_pass, rescale_ = one_pass.call, RESCALE.call
     plain, gradients = plain or operator.apply, operator.gradients
     num_tensors, first, last = len(operator.tensors), *gradient_range(operator)
-    before, behind = (None,) * (1 + first), (None,) * (len(operator.arguments) - last)
+    before, behind = (None,) * (2 + first), (None,) * (num_tensors - last)
 
     class Total(Function):
         @staticmethod
-        def forward(ctx, factor, *args):
-            needs = ctx.needs_input_grad[1 + first : 1 + last]
-            result, *ctx.grads = call_one_pass(*args, factor, needs)
-            ctx.save_for_backward(*args[:num_tensors])
-            ctx.factor, ctx.constants = factor, args[num_tensors:]
-            return result
+        def forward(ctx, factor, constants, *tensors):
+            needs = ctx.needs_input_grad[2 + first : 2 + last]
+            result, *ctx.grads = call_one_pass(*tensors, *constants, factor, needs)
+            ctx.save_for_backward(*tensors)
+            ctx.factor, ctx.constants = factor, constants
+            return -result if negative else result
 
         @staticmethod
         def backward(ctx, upstream):
-            tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1 + first : 1 + last]
+            tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[2 + first : 2 + last]
             grads, ctx.grads = ctx.grads, None
+            upstream = -upstream if negative else upstream
             if grads is None or torch.is_grad_enabled() or is_batched(upstream):
                 # A second time, to be differentiated again, or for a batch of upstream gradients: from the operands.
                 results = gradients((upstream * ctx.factor,), tensors, ctx.constants, needs)
@@ -86,11 +89,13 @@ def total(operator: Any, one_pass: Contract, plain: Callable[..., Tensor] | None
                 results = fitted(grads, tensors[first:last], needs)
             return *before, *results, *behind
 
+    apply = plain_apply(Total)
+
     def call(factor, *args):
         if not _gains(args[first:last]):
-            return _times(plain(*args), factor)
+            return _times(plain(*args), -factor if negative else factor)
         ready()
-        return Total.apply(factor, *args)
+        return apply(factor, args[num_tensors:], *args[:num_tensors])
 
     return call
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.compiler import is_compiling
 
+from ._autograd import plain_apply
+
 if TYPE_CHECKING:
     from ._operator import Operator
 
@@ -49,4 +51,4 @@ def packed(operator: Operator) -> Callable[..., Any]:
             return torch.cat(gradients, ctx.dim), *[None] * (len(ctx.needs_input_grad) - 1)
 
     Packed.__name__ = Packed.__qualname__ = f"{operator.name}_packed"
-    return super(Function, Packed).apply  # type: ignore[misc]
+    return plain_apply(Packed)

@@ -85,4 +85,4 @@ def as_seed(seed: int | torch.Tensor, device: torch.device) -> torch.Tensor:
 def normals_like(like: torch.Tensor) -> torch.Tensor:
     """The stream's, of a seed that torch's generator draws: float32, shaped like the tensor and on its device."""
     eps: torch.Tensor = NORMALS.call(draw_seed(like), like.numel())
-    return eps.view(like.shape)
+    return torch.reshape(eps, like.shape)  # `view` would first try the shape as a dtype, in three times as long
