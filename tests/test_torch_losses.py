@@ -176,3 +176,18 @@ def test_compiled_and_transformed(name, reduction):
     each = torch.vmap(torch.func.grad(loss, argnums=1))(x, logits)
     torch.testing.assert_close(each, wanted * (6 if reduction == "mean" else 1))
     torch.autograd.gradgradcheck(loss, (x.requires_grad_(), leaf))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_loss_is_differentiated_again(reduction):
+    """A second backward, another upstream gradient, and a second derivative: none has the gradients made ahead."""
+    logits, target = torch.randn(4, 5, dtype=torch.float64, requires_grad=True), torch.rand(4, 5, dtype=torch.float64)
+    for name in ("binary_cross_entropy_with_logits", "poisson_nll_loss"):
+        found, wanted = [], []
+        for module, results in ((fast, found), (F, wanted)):
+            loss = getattr(module, name)(logits, target, reduction=reduction)
+            results += torch.autograd.grad(loss, logits, torch.tensor(3.0, dtype=loss.dtype), retain_graph=True)
+            results += torch.autograd.grad(loss, logits, retain_graph=True)
+            (grad,) = torch.autograd.grad(loss, logits, create_graph=True)
+            results += torch.autograd.grad((grad**2).sum(), logits)
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)

@@ -131,8 +131,8 @@ class DiagonalGaussian:
             noise = (None, self._normals(generator))  # there it takes longer to make it again than to keep it
         else:
             noise = (draw_seed(self.mean, generator), None)
-        constants = (self.mean.dim() - 1, 0.0, *scale_arguments(**self._read_as))
-        z, self._kl = RSAMPLE_KL_PACKED(self.parameters, 1, *noise, *constants)
+        constants = (1, self.mean.dim() - 1, 0.0, *scale_arguments(**self._read_as))
+        z, self._kl = RSAMPLE_KL_PACKED.apply(constants, self.parameters, *noise)
         return z
 
     def _checked(self, generator: Generators) -> Generators:

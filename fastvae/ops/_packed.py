@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.compiler import is_compiling
 
-from ._autograd import plain_apply
+from ._autograd import fitted, plain_apply
+from ._contract import Contract, parse
+from ._one_pass import is_batched
 
 if TYPE_CHECKING:
     from ._operator import Operator
@@ -27,28 +29,63 @@ def serves(packed: Tensor) -> bool:
     )
 
 
-def packed(operator: Operator) -> Callable[..., Any]:
-    """(packed, dim, the operator's further arguments): along `dim` the mean comes first, then the scale."""
-    num_tensors = len(operator.tensors) - 2
+class Packed:
+    """`apply(constants, packed, seed, eps)`, constants being `dim` and the operator's: along `dim` of `packed` the mean
+    comes first, then the scale. `backward` writes the gradients of both where they lie."""
 
-    class Packed(Function):
-        @staticmethod
-        def forward(packed, dim, *further):
-            return operator.forward.call(*packed.chunk(2, dim), *further)
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
+        self.further = operator.arguments[2:]  # behind mean and scale
+        of_tensors = [argument for argument in self.further if argument.is_tensor]
+        of_numbers = [argument for argument in self.further if not argument.is_tensor]
+        grads = parse(", ".join(f"Tensor? grad_{output}" for output in operator.outputs))
+        self.num_grads = len(grads)
+        self.backward = Contract(
+            f"{operator.name}_packed_backward",
+            (*grads, *parse("Tensor packed"), *of_tensors, *parse("int dim"), *of_numbers),
+            "Tensor",
+            fake=lambda *args: torch.empty_like(args[len(grads)]),
+            formula=self.in_halves(operator.formula.backward),
+        )
+        self.apply = self._function()
 
-        @staticmethod
-        def setup_context(ctx, inputs, output):
-            packed, ctx.dim, *further = inputs
-            ctx.save_for_backward(packed, *further[:num_tensors])
-            ctx.constants = further[num_tensors:]
-            ctx.set_materialize_grads(False)
+    def in_halves(self, backward: Callable[..., Any]) -> Callable[..., Tensor]:
+        """`backward`, that of the operator on some backend, for what lies packed."""
+        first, tensors = self.num_grads, self.backward_tensors
 
-        @staticmethod
-        def backward(ctx, *grads):
-            packed, *further = ctx.saved_tensors
-            halves = packed.chunk(2, ctx.dim)
-            gradients = operator.gradients(grads, (*halves, *further), ctx.constants, (True, True))
-            return torch.cat(gradients, ctx.dim), *[None] * (len(ctx.needs_input_grad) - 1)
+        def call(*args: Any) -> Tensor:
+            grads, (packed, *further), (dim, *constants) = args[:first], args[first:tensors], args[tensors:]
+            halves = packed.chunk(2, dim)
+            results = backward(*grads, *halves, *further, *constants, [True, True])
+            return torch.cat(fitted(results, halves, (True, True)), dim)
 
-    Packed.__name__ = Packed.__qualname__ = f"{operator.name}_packed"
-    return plain_apply(Packed)
+        return call
+
+    @property
+    def backward_tensors(self) -> int:
+        return self.num_grads + 1 + sum(argument.is_tensor for argument in self.further)
+
+    def _function(self) -> Callable[..., Any]:
+        forward, backward, gradients = self.operator.forward.call, self.backward.call, self.operator.gradients
+
+        class PackedOperator(Function):
+            @staticmethod
+            def forward(ctx, constants, packed, *further):
+                ctx.save_for_backward(packed, *further)
+                ctx.constants = constants
+                ctx.set_materialize_grads(False)
+                return forward(*packed.chunk(2, constants[0]), *further, *constants[1:])
+
+            @staticmethod
+            def backward(ctx, *grads):
+                packed, *further = ctx.saved_tensors
+                dim, *constants = ctx.constants
+                if torch.is_grad_enabled() or any(g is not None and is_batched(g) for g in grads):
+                    results = gradients(grads, (*packed.chunk(2, dim), *further), constants, (True, True))
+                    grad = torch.cat(results, dim)
+                else:
+                    grad = backward(*grads, packed, *further, dim, *constants)
+                return None, grad, *[None] * len(further)
+
+        PackedOperator.__name__ = PackedOperator.__qualname__ = f"{self.operator.name}_packed"
+        return plain_apply(PackedOperator)

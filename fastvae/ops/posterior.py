@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..formulas import posterior as formulas
 from ._operator import SCALE_AS, Operator
-from ._packed import packed
+from ._packed import Packed
 
 # z = mean + std * eps
 RSAMPLE = Operator(
@@ -49,4 +49,4 @@ RSAMPLE_KL = Operator(
 )
 
 # of mean and scale in one tensor
-RSAMPLE_KL_PACKED = packed(RSAMPLE_KL)
+RSAMPLE_KL_PACKED = Packed(RSAMPLE_KL)

@@ -41,9 +41,10 @@ class RowWalker {
 
   void survey(int64_t part) {
     Part at = part_of(part);
-    RowSums sums;
-    if (weight_of(at.row) != 0)
-      for (Tile tile = at.first(); tile.cols > 0; tile = at.next(tile)) sums = sums + sums_of(tile);
+    Tile tile = at.first();
+    bool any = tile.cols > 0 && weight_of(at.row) != 0;
+    RowSums sums = any ? sums_of(tile) : RowSums();
+    while (any && (tile = at.next(tile)).cols > 0) sums = sums + sums_of(tile);
     job_.surveyed[part] = sums;
   }
 
@@ -61,7 +62,7 @@ class RowWalker {
     double weight = weight_of(at.row);
     RowTerms total;
     if (weight != 0 && (has_terms || has_gradient)) {
-      Classes<T> row(job_.surveyed[at.row * job_.parts_per_row]);
+      Classes<T> row(job_.surveyed[at.row * job_.parts_per_row], has_terms);
       T grad = T(grad_of(at.row) * weight);
       for (Tile tile = at.first(); tile.cols > 0; tile = at.next(tile)) {
         const T *x = read_x(tile), *logits = logits_reader_.read(job_, logits_, tile, logits_buffer_);
@@ -84,6 +85,7 @@ class RowWalker {
   }
 
   void value(int64_t row) {
+    if (!job_.gives_values()) return;
     double weight = weight_of(row), value = 0;
     if (weight != 0) {
       const RowSums& sums = job_.surveyed[row * job_.parts_per_row];
@@ -130,6 +132,10 @@ class RowWalker {
 
   const T* read_x(const Tile& tile) { return job_.of_indices ? x_buffer_ : x_reader_.read(job_, x_, tile, x_buffer_); }
 
+  RowSums sums_of(const Tile& tile) { return job_.of_indices ? sums_of<false>(tile) : sums_of<true>(tile); }
+
+  // Of indices the class alone has a count: see of_class.
+  template <bool has_counts>
   RowSums sums_of(const Tile& tile) {
     const T *x = read_x(tile), *logits = logits_reader_.read(job_, logits_, tile, logits_buffer_);
     T largest = greatest(logits, tile.cols);
@@ -140,9 +146,12 @@ class RowWalker {
       T relative = choose(tied, T(0), logits[i] - largest);
       ties += int32_t(tied);
       first_[i] = choose(tied, T(0), exp_decay(relative));
-      second_[i] = x[i];
-      third_[i] = choose(x[i] == T(0), T(0), x[i] * relative);
+      if constexpr (has_counts) {
+        second_[i] = x[i];
+        third_[i] = choose(x[i] == T(0), T(0), x[i] * relative);
+      }
     }
+    if constexpr (!has_counts) return {double(largest), double(sum(first_, tile.cols)) + (ties - 1), 0, 0};
     return {double(largest), double(sum(first_, tile.cols)) + (ties - 1), sum(second_, tile.cols),
             sum(third_, tile.cols)};
   }

@@ -16,7 +16,7 @@ using torch::stable::detail::to;
 
 // What a call was given.
 struct Given : Constants<double> {
-  OptionalTensor grads[kMaxOutputs], operands[kMaxOperands];
+  OptionalTensor grads[kMaxOutputs], operands[kMaxOperands], packed;
 #define FASTVAE_MEMBER(name, Type) Type name = {};
   FASTVAE_ARGUMENTS(FASTVAE_MEMBER)
 };
@@ -55,13 +55,26 @@ void take(argument::Name argument, StableIValue value, Given& given) {
   }
 }
 
+Tensor half(const Tensor& packed, int64_t dim, int64_t which) {
+  Tensor whole = packed;
+  STD_TORCH_CHECK(dim >= 0 && dim < whole.dim() && whole.size(dim) % 2 == 0, "fastvae: packed has no halves along dim");
+  return torch::stable::narrow(whole, dim, which * (whole.size(dim) / 2), whole.size(dim) / 2);
+}
+
+void unpack(Given& given) {
+  given.packed = std::move(given.operands[0]);
+  for (int k = 0; k < 2; ++k) given.operands[k] = half(*given.packed, given.dim, k);
+  given.needs = {true, true};
+}
+
 // Arguments are ours to free once they are taken off the stack: all are, before any is looked at.
 Given take_all(const Call& call, const StableIValue* stack) {
   Given given;
   for (int k = 0; k < call.grads; ++k) take(*stack++, given.grads[k]);
   for (int k = 0; k < call.tensors; ++k) given.operands[k] = to<Tensor>(*stack++);
   for (int k = 0; k < call.num_names; ++k) take(call.names[k], *stack++, given);
-  if (call.tensors < call.operands) given.operands[call.tensors] = given.beta;
+  if (call.packed) unpack(given);
+  else if (call.tensors < call.operands) given.operands[call.tensors] = given.beta;
   return given;
 }
 
@@ -83,7 +96,12 @@ void add_inputs(Plan& plan, const Call& call, const Given& given) {
 
 std::vector<Tensor> add_outputs(Plan& plan, const Call& call, const Given& given) {
   std::vector<Tensor> results;
-  results.reserve(call.values + call.gradients);
+  results.reserve(call.results());
+  if (call.packed) {
+    results.push_back(new_like(*given.packed));
+    for (int k = 0; k < call.gradients; ++k) plan.add_output(half(results[0], given.dim, k), false);
+    return results;
+  }
   const Tensor& like = *given.operands[0];
   for (int k = 0; k < call.values; ++k) results.push_back(k < call.samples ? plan.output(like) : plan.output_sum());
   for (int k = 0; k < call.gradients; ++k) {
@@ -95,7 +113,7 @@ std::vector<Tensor> add_outputs(Plan& plan, const Call& call, const Given& given
 
 void run(const Call& call, StableIValue* stack, uint64_t num_args, uint64_t num_outputs) {
   STD_TORCH_CHECK(
-      int(num_args) == call.grads + call.tensors + call.num_names && int(num_outputs) == call.values + call.gradients,
+      int(num_args) == call.grads + call.tensors + call.num_names && int(num_outputs) == call.results(),
       "fastvae: ", call.name, " has another schema than its kernel");
   Given given = take_all(call, stack);
   STD_TORCH_CHECK(given.scale_as != ScaleAs::count, "fastvae: unknown scale_as");
@@ -178,6 +196,10 @@ STABLE_TORCH_LIBRARY_IMPL(fastvae, FASTVAE_DISPATCH_KEY, m) {
 #define ROWS LIKELIHOOD
 #define FORMULA(...)
 #include "../tables/operators.h"
+  static constexpr Call packed_backward =
+      packed(describe<FASTVAE_ISA::Gradient, FASTVAE_ISA::RsampleKl>("rsample_kl_packed_backward", Formula::rsample_kl,
+                                                                    {seed, eps, dim, event_ndim, free_bits}));
+  bind(m, packed_backward.name, kernel<packed_backward>);
   bind(m, "rescale_", TORCH_BOX(&rescale_));
   bind(m, "philox", TORCH_BOX(&philox));
   bind(m, "normals", TORCH_BOX(&normals));

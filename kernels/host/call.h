@@ -20,6 +20,7 @@ namespace fastvae {
   ARGUMENT(seed, OptionalTensor)    \
   ARGUMENT(eps, OptionalTensor)     \
   ARGUMENT(num_samples, int64_t)    \
+  ARGUMENT(dim, int64_t)            \
   ARGUMENT(event_ndim, int64_t)     \
   ARGUMENT(averaged, bool)          \
   ARGUMENT(scale_as, ScaleAs)       \
@@ -37,11 +38,13 @@ struct Call {
   Formula formula;
   Direction direction = Direction::value;
   bool samples = false;
+  bool packed = false;  // the operands are the halves of one tensor along `dim`, and so are their gradients
   int grads = 0, tensors = 0, operands = 0;  // what comes first: gradients, operands, the last of which may be `beta`
   int reads = 0, values = 0, gradients = 0;  // reads and differentiates so many operands, the last
   int num_names = 0;
   argument::Name names[argument::count] = {};  // what comes behind
 
+  constexpr int results() const { return packed ? 1 : values + gradients; }
   constexpr void add(std::initializer_list<argument::Name> more) {
     for (argument::Name added : more) names[num_names++] = added, tensors -= added == argument::beta;
   }
@@ -72,6 +75,14 @@ constexpr Call describe(const char* name, Formula formula, std::initializer_list
 template <template <class> class Directed, template <class, class> class F>
 constexpr Call describe(const char* name, Formula formula, std::initializer_list<argument::Name> names) {
   return described<Directed, F<float, FASTVAE_ISA::LogVar>>({name, formula}, names, true);
+}
+
+// A backward whose operands lie packed: all gradients are needed.
+constexpr Call packed(Call call) {
+  call.packed = true;
+  call.tensors = 1;
+  --call.num_names;
+  return call;
 }
 
 }  // namespace fastvae

@@ -59,15 +59,16 @@ FASTVAE_FN RowSums of_class(RowSums sums, double logit) {
 // A row as a second walk sees it.
 template <class T>
 struct Classes {
-  T largest, total, expected, complement, log_scale;
+  T largest, total, expected, complement;
+  T log_scale;  // for deviances alone
   T dominant;  // the largest logit where it has more than half of the mass, else NaN
 
-  FASTVAE_FN explicit Classes(const RowSums& row)
+  FASTVAE_FN Classes(const RowSums& row, bool has_deviances)
       : largest(T(row.largest)),
         total(T(row.total)),
         expected(T(row.total / (1 + row.tail))),  // of the largest logit
         complement(T(row.total * (row.tail / (1 + row.tail)))),
-        log_scale(T(std::log(row.total) - std::log1p(row.tail))),
+        log_scale(has_deviances ? T(std::log(row.total) - std::log1p(row.tail)) : T(0)),
         dominant(row.tail < 1 ? largest : T(NAN)) {}
 
   FASTVAE_FN T relative(T logit) const { return choose(logit == largest, T(0), logit - largest); }

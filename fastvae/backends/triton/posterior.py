@@ -8,6 +8,7 @@ import triton.language as tl
 from ...ops import posterior as ops
 from .elementary import exponentials, log, scaled
 from .launch import register
+from .registry import FUNCTIONS, implements
 from .scale import kl_of_var, kl_slope, read_scale, standardized
 
 
@@ -106,3 +107,6 @@ register(ops.RSAMPLE, rsample, rsample_gradient)
 register(ops.KL_STANDARD_NORMAL, kl_standard_normal, kl_standard_normal_gradient)
 register(ops.KL_NORMAL, kl_normal, kl_normal_gradient)
 register(ops.RSAMPLE_KL, rsample_kl, rsample_kl_gradient)
+
+# Two gradients, then one tensor of them.
+implements(ops.RSAMPLE_KL_PACKED.backward)(ops.RSAMPLE_KL_PACKED.in_halves(FUNCTIONS[ops.RSAMPLE_KL.backward.name]))
