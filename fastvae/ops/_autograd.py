@@ -55,7 +55,7 @@ def plain_apply(function: type[Function]) -> Callable[..., Any]:
 
 
 def _eager(operator: Operator) -> Callable[..., Any]:
-    """`function_of` for autograd alone, (constants, tensors...): one frame, and what has no gradient is one argument."""
+    """`function_of` for autograd alone, (constants, tensors...): one frame, and all constants are one argument."""
     forward_operator, gradients = operator.forward.call, operator.gradients
     first, last = gradient_range(operator)
     before, behind = (None,) * (1 + first), (None,) * (len(operator.tensors) - last)

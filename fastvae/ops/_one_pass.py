@@ -55,7 +55,8 @@ def total(
 ) -> Callable:
     """(factor, tensors..., constants...) -> factor * the operator summed over all elements, differentiable.
 
-    `negative`: of that the negative, with no node of its own. `plain` is the sum where gradients are not made ahead; None: the operator itself, whose event is all dimensions.
+    `negative`: of that the negative, with no node of its own. `plain` is the sum where gradients are not made ahead;
+    None: the operator itself, whose event is all dimensions.
 
     Kept for backward: the operator's arguments, and until the first backward the gradients, which it gives away; a
     second one computes them again.

@@ -112,9 +112,8 @@ std::vector<Tensor> add_outputs(Plan& plan, const Call& call, const Given& given
 }
 
 void run(const Call& call, StableIValue* stack, uint64_t num_args, uint64_t num_outputs) {
-  STD_TORCH_CHECK(
-      int(num_args) == call.grads + call.tensors + call.num_names && int(num_outputs) == call.results(),
-      "fastvae: ", call.name, " has another schema than its kernel");
+  STD_TORCH_CHECK(int(num_args) == call.grads + call.tensors + call.num_names && int(num_outputs) == call.results(),
+                  "fastvae: ", call.name, " has another schema than its kernel");
   Given given = take_all(call, stack);
   STD_TORCH_CHECK(given.scale_as != ScaleAs::count, "fastvae: unknown scale_as");
   STD_TORCH_CHECK(int(given.needs.size()) == call.gradients, "fastvae: `needs` is one bool for each gradient");
@@ -196,9 +195,8 @@ STABLE_TORCH_LIBRARY_IMPL(fastvae, FASTVAE_DISPATCH_KEY, m) {
 #define ROWS LIKELIHOOD
 #define FORMULA(...)
 #include "../tables/operators.h"
-  static constexpr Call packed_backward =
-      packed(describe<FASTVAE_ISA::Gradient, FASTVAE_ISA::RsampleKl>("rsample_kl_packed_backward", Formula::rsample_kl,
-                                                                    {seed, eps, dim, event_ndim, free_bits}));
+  static constexpr Call packed_backward = packed(describe<FASTVAE_ISA::Gradient, FASTVAE_ISA::RsampleKl>(
+      "rsample_kl_packed_backward", Formula::rsample_kl, {seed, eps, dim, event_ndim, free_bits}));
   bind(m, packed_backward.name, kernel<packed_backward>);
   bind(m, "rescale_", TORCH_BOX(&rescale_));
   bind(m, "philox", TORCH_BOX(&philox));

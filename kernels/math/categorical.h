@@ -61,7 +61,7 @@ template <class T>
 struct Classes {
   T largest, total, expected, complement;
   T log_scale;  // for deviances alone
-  T dominant;  // the largest logit where it has more than half of the mass, else NaN
+  T dominant;   // the largest logit where it has more than half of the mass, else NaN
 
   FASTVAE_FN Classes(const RowSums& row, bool has_deviances)
       : largest(T(row.largest)),
