@@ -146,7 +146,7 @@ struct FinishStep {
     double upstream = job.direction == Direction::gradient ? element(job, job.input[0], row, 0) : -job.constants.factor;
     T grad = T(upstream * weight);
     int64_t index = job.of_indices ? int64_t(element(job, job.x(), row, 0)) : -1;
-    Classes<T> classes(job.surveyed[row * job.parts_per_row], job.has_terms());
+    Classes<T> classes(job.surveyed[row * job.parts_per_row], has_terms);
     Total<T> factorials, deviances;
     T x[A::width] = {}, logits[A::width], y[A::width] = {};
     FASTVAE_ROLLED
