@@ -10,10 +10,10 @@ from torch import Tensor
 
 from .._shapes import accumulate_dtype
 from ..functional import gaussian_log_prob, kl_normal, kl_standard_normal, rsample
-from ..functional._arguments import FLOATING, check_name, check_no_capture, scale_arguments
+from ..functional._arguments import FLOATING, MAX_NDIM, check_name, check_no_capture, scale_arguments
 from ..ops._packed import serves
 from ..ops.noise import NORMALS, draw_seed, on_device
-from ..ops.posterior import RSAMPLE_KL_PACKED
+from ..ops.posterior import RSAMPLE, RSAMPLE_KL_PACKED
 
 Noise = Literal["fastvae", "torch"]
 Generators = torch.Generator | Sequence[torch.Generator] | None  # one, or one for each of a batch
@@ -43,6 +43,10 @@ class DiagonalGaussian:
 
     # How the second half is read.
     _read_as: ClassVar[dict[str, Any]] = {"scale_as": "log_var", "scale_eps": 0.0, "clamp": CLAMP}
+    _scale_constants: ClassVar[tuple[Any, ...]] = scale_arguments(**_read_as)  # as operators take it
+
+    def __init_subclass__(cls) -> None:
+        cls._scale_constants = scale_arguments(**cls._read_as)
 
     def __init__(self, parameters: Tensor, deterministic: bool = False, noise: Noise = "fastvae") -> None:
         if parameters.dim() < 2 or parameters.shape[1] % 2:
@@ -80,6 +84,9 @@ class DiagonalGaussian:
             return self._sample_and_kl(generator)
         if isinstance(generator, Sequence):
             return rsample(self.mean, self._scale, eps=self._normals(generator), **self._read_as)
+        if generator is None and self._is_plain():
+            z: Tensor = RSAMPLE.apply(self.mean, self._scale, draw_seed(self.mean), None, 0, *self._scale_constants)
+            return z
         return rsample(self.mean, self._scale, generator=generator, **self._read_as)
 
     def mode(self) -> Tensor:
@@ -122,8 +129,12 @@ class DiagonalGaussian:
 
     def _brings_kl(self) -> bool:
         """Whether a sample and its divergence are made in one pass."""
-        wanted = self._kl is None and torch.is_grad_enabled() and self.parameters.requires_grad
-        return wanted and self.parameters.dtype in FLOATING and serves(self.parameters)
+        return self._kl is None and torch.is_grad_enabled() and self.parameters.requires_grad and self._is_plain()
+
+    def _is_plain(self) -> bool:
+        """Whether the halves need no check."""
+        parameters = self.parameters
+        return parameters.dtype in FLOATING and parameters.dim() <= MAX_NDIM and serves(parameters)
 
     def _sample_and_kl(self, generator: Generators) -> Tensor:
         noise: tuple[Tensor | None, Tensor | None]
@@ -131,7 +142,7 @@ class DiagonalGaussian:
             noise = (None, self._normals(generator))  # there it takes longer to make it again than to keep it
         else:
             noise = (draw_seed(self.mean, generator), None)
-        constants = (1, self.mean.dim() - 1, 0.0, *scale_arguments(**self._read_as))
+        constants = (1, self.mean.dim() - 1, 0.0, *self._scale_constants)
         z, self._kl = RSAMPLE_KL_PACKED.apply(constants, self.parameters, *noise)
         return z
 
