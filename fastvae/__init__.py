@@ -24,7 +24,7 @@ from .functional import (
     rsample,
     rsample_kl,
 )
-from .ops import CONTRACTS
+from .ops import COMPOSED, CONTRACTS
 
 __version__ = "0.1.0"
 
@@ -55,4 +55,4 @@ __all__ = [
     "rsample_kl",
 ]
 
-backends.register(CONTRACTS)
+backends.register(CONTRACTS | COMPOSED)

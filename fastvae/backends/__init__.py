@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from ..ops import Choice, Contract, LinearLikelihood, Operator, choose_by
+from ..ops import Choice, Composed, Contract, LinearLikelihood, Operator, choose_by
 from . import compiled, native, reference
 
 Function = Callable[..., Any]
@@ -170,7 +170,7 @@ def _settled_at_call(operator: str) -> Function:
 def _function_for(operator: str, device_type: str) -> Function:
     """Of the first backend that has one, where no compiled kernel stands before it."""
     name = next(name for name in BACKENDS if BACKENDS[name].functions and has_kernel(name, operator, device_type))
-    if name == "reference":
+    if name == "reference" and not isinstance(_contracts[operator], Composed):
         _say_that_plain_torch_computes(operator, device_type)
     functions = BACKENDS[name].functions
     assert functions is not None  # chosen for it
@@ -231,11 +231,17 @@ def _demanded_functions(name: str, device_type: str) -> Functions:
         return {}  # its first tensor settles it
     kernels = _kernels(name, device_type)
     missing = {
-        operator: _refusal(NotImplementedError, f"backend {name!r} is demanded and has no kernel for {operator}")
-        for operator in _contracts
+        operator: _without_kernel(name, contract)
+        for operator, contract in _contracts.items()
         if operator not in kernels
     }
     return missing | (dict(kernels) if isinstance(kernels, Mapping) else {})
+
+
+def _without_kernel(name: str, contract: Contract) -> Function:
+    if isinstance(contract, Composed):
+        return contract.formula  # what it calls is demanded
+    return _refusal(NotImplementedError, f"backend {name!r} is demanded and has no kernel for {contract.name}")
 
 
 def _refusal(error: type[Exception], message: str) -> Function:

@@ -13,7 +13,8 @@ from .._shapes import autocast_dtype
 
 library = torch.library.Library("fastvae", "DEF")
 
-CONTRACTS: dict[str, Contract] = {}  # every one that was declared
+CONTRACTS: dict[str, Contract] = {}  # every one that was declared, but for those that call others
+COMPOSED: dict[str, Composed] = {}  # these
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,22 @@ class Contract:
 
 
 class Composed(Contract):
-    """An operator that calls others, and is the same on every backend: `formula` is all there is of it.
+    """An operator that calls others: its `formula` serves wherever a backend has no kernel of the whole.
 
     The others see neither gradients nor autocast: what they compute is this operator's.
     """
 
     def declare(self) -> None:
+        work = self.formula
+
         def call(*args: Any) -> Any:
             device = next(arg.device for arg in args if isinstance(arg, torch.Tensor))
             off = nullcontext() if autocast_dtype(device) is None else torch.autocast(device.type, enabled=False)
             with torch.no_grad(), off:
-                return self.formula(*args)
+                return work(*args)
 
-        library.impl(self.name, call, "CompositeExplicitAutograd")
+        self.formula = call
+        COMPOSED[self.name] = self
 
 
 Work = tuple[Callable[..., Any], Callable[..., Any]]  # what is known before, and what is computed

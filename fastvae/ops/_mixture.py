@@ -1,4 +1,7 @@
-"""A mixture of a likelihood as one operator, in chunks: of its components' elements only gradients are ever whole."""
+"""A mixture of a likelihood as one operator: of its components' elements only gradients are ever whole.
+
+Here in chunks, by the component's kernels; a backend may have a kernel of the whole.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from ..formulas.mixture import Mixture, mixture, mixture_log_prob
 from . import _chunks
 from ._autograd import fitted, function_of
 from ._chunks import Box, part
-from ._contract import composed, parse
+from ._contract import Composed, composed, parse
 from ._dtensor import ready
 from ._likelihood import Likelihood
 from ._one_pass import is_batched, total
@@ -34,7 +37,7 @@ class MixtureLikelihood:
 
     `name(x, mixture_logits, the component's parameters, weight, constants) -> log_prob`, [*samples, B]. x is
     [B, C, *pixels], mixture_logits [*samples, B, K, *pixels], parameters [*samples, B, K, C, *pixels], and weight
-    [*samples, B, *pixels]. Kernels are the component's: this is the same on every backend.
+    [*samples, B, *pixels].
     """
 
     outputs = ("log_prob",)
@@ -59,6 +62,10 @@ class MixtureLikelihood:
         )
         self.apply = self._differentiable()
         self.total = total(self, self.one_pass, self._sum)
+
+    @property
+    def contracts(self) -> tuple[Composed, ...]:
+        return self.forward, self.backward, self.one_pass
 
     # What it computes, and what is known before.
 
