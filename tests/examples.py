@@ -21,6 +21,7 @@ from torch.distributions import constraints
 
 import fastvae
 from fastvae.ops import OPERATORS, ROW_LIKELIHOODS, Contract, Likelihood, Operator
+from fastvae.ops.mixture import DISCRETIZED_LOGISTIC_MIXTURE_LOG_PROB
 
 Sampler = Callable[[tuple[int, ...]], Tensor]
 
@@ -252,6 +253,23 @@ def row_arguments() -> Iterator[tuple[str, tuple[Any, ...]]]:
                 yield operator.forward.name, (*operands, 1, *constants)
                 yield operator.backward.name, (torch.randn(shape[:-1]), *operands, 1, *constants, [True])
                 yield operator.one_pass.name, (*operands, len(shape), *constants, 0.5, [True])
+
+
+def mixture_arguments() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """(contract, arguments) of the mixture: types, layouts and weights that each take another path."""
+    operator = DISCRETIZED_LOGISTIC_MIXTURE_LOG_PROB
+    for samples, dtype, weighted in (
+        ((), torch.float32, False),
+        ((2,), torch.bfloat16, True),
+        ((), torch.float64, True),
+    ):
+        x, logits = torch.rand(3, 2, 5).to(dtype), torch.randn(*samples, 3, 4, 5).to(dtype)
+        mean, log_scale = torch.stack([torch.rand(*samples, 3, 4, 2, 5).to(dtype)] * 2, -1).unbind(-1)
+        weight = torch.rand(*samples, 3, 5) if weighted else None
+        arguments = x, logits, mean, log_scale, weight, 1.0, 0.5 / 255
+        yield operator.forward.name, arguments
+        yield operator.backward.name, (torch.randn(*samples, 3), *arguments, [True] * 4)
+        yield operator.one_pass.name, (*arguments, 0.5, [False, True, True, False])
 
 
 def _cycle(shapes: tuple[tuple[int, ...], ...], count: int) -> list[tuple[int, ...]]:

@@ -11,7 +11,7 @@ import pytest
 
 from fastvae.backends import native
 
-FILES = ("test_posterior.py", "test_likelihood.py", "test_counts.py", "test_noise.py")
+FILES = ("test_posterior.py", "test_likelihood.py", "test_counts.py", "test_noise.py", "test_mixture_kernel.py")
 
 
 @pytest.mark.parametrize("name", ["baseline", "v3"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from mpmath import mp
 
 import fastvae
+from fastvae import backends
 from fastvae.ops import _chunks
 from fastvae.ops.mixture import DISCRETIZED_LOGISTIC_MIXTURE_LOG_PROB
 
@@ -20,12 +22,19 @@ B, K, C, PIXELS = 5, 3, 2, (2, 3)
 log_prob = fastvae.discretized_logistic_mixture_log_prob
 
 
-@pytest.fixture(params=[64, 2], ids=["one chunk", "chunks"])
-def chunk(request, monkeypatch):
-    monkeypatch.setattr(_chunks, "rows_in_cache", lambda *_: request.param)
+ROWS = {"kernel": None, "one chunk": 64, "chunks": 2}  # of a chunk
 
 
-small_chunks = pytest.mark.parametrize("chunk", [2], indirect=True)
+@pytest.fixture(params=ROWS)
+def way(request, monkeypatch):
+    """By what serves here, a kernel of the whole where there is one; or chunk by chunk, as where there is none."""
+    rows = ROWS[request.param]
+    monkeypatch.setattr(_chunks, "rows_in_cache", lambda *_: rows)
+    with contextlib.nullcontext() if rows is None else backends.use("reference"):
+        yield
+
+
+kernel_and_chunks = pytest.mark.parametrize("way", ["kernel", "chunks"], indirect=True)
 
 
 # --- one pixel of two channels, a mixture of two: the truth ---
@@ -93,7 +102,7 @@ def gradients(value, leaves, upstream=None):
     return torch.autograd.grad(value, leaves, upstream)
 
 
-@pytest.mark.usefixtures("chunk")
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 @pytest.mark.parametrize("samples", [(), (4,)], ids=["rows", "samples"])
 def test_equals_plain_torch(samples, reduction):
@@ -110,8 +119,8 @@ def test_equals_plain_torch(samples, reduction):
 
 
 @pytest.mark.usefixtures("backend")
-@small_chunks
-def test_on_every_backend(chunk):
+def test_on_every_backend(monkeypatch):
+    monkeypatch.setattr(_chunks, "rows_in_cache", lambda *_: 2)
     leaves = operands((2,))
     found, wanted = log_prob(*leaves), plain(*leaves)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
@@ -120,9 +129,9 @@ def test_on_every_backend(chunk):
     torch.testing.assert_close(*pairs, rtol=1e-10, atol=1e-10)
 
 
-@small_chunks
+@kernel_and_chunks
 @pytest.mark.parametrize("reduction", ["none", "sum"])
-def test_mask_weight_and_bytes(chunk, reduction):
+def test_mask_weight_and_bytes(way, reduction):
     _, *leaves = operands()
     x = torch.randint(0, 256, (B, C, *PIXELS), dtype=torch.uint8)
     mask, weight = torch.rand(B, *PIXELS) > 0.3, torch.rand(PIXELS, dtype=torch.float64)
@@ -153,9 +162,9 @@ def test_a_weight_of_pixels_gets_a_gradient():
     torch.testing.assert_close(gradients(found, leaves), gradients(plain(*leaves).mean(), leaves))
 
 
-@small_chunks
+@kernel_and_chunks
 @pytest.mark.parametrize("reduction", ["none", "mean"])
-def test_first_and_second_derivatives(chunk, reduction):
+def test_first_and_second_derivatives(way, reduction):
     leaves = [t.detach()[..., :1, :1].requires_grad_() for t in operands(())]
 
     def function(*given):
@@ -188,8 +197,7 @@ def test_torch_func_and_one_graph(reduction):
     torch.testing.assert_close(gradients(value, leaves), gradients(of(plain)(*leaves), leaves))
 
 
-@small_chunks
-def test_opcheck_and_bits(chunk):
+def test_opcheck_and_bits():
     given = [t.detach().float() for t in operands()]
     arguments = (*given, None, 1.0, 0.5 / 255)
     operator = DISCRETIZED_LOGISTIC_MIXTURE_LOG_PROB

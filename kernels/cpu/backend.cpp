@@ -64,7 +64,9 @@ static void normals_of(uint64_t seed, int64_t first, int64_t last, float* out) {
 #define FASTVAE_STRING_(x) #x
 #define FASTVAE_STRING(x) FASTVAE_STRING_(x)
 extern const RowSteps row_steps;
+void walk_mixture(const MixtureJob& job, int64_t first_task, int64_t last_task);
 extern const Backend backend;
-const Backend backend = {FASTVAE_STRING(FASTVAE_ISA), run, sum_chunks, sum_copies, philox_of, normals_of, row_steps};
+const Backend backend = {
+    FASTVAE_STRING(FASTVAE_ISA), run, sum_chunks, sum_copies, philox_of, normals_of, row_steps, walk_mixture};
 
 }  // namespace fastvae::FASTVAE_ISA

@@ -7,6 +7,7 @@
 
 #include "../host/plan.h"
 #include "cut_job.h"
+#include "mixture_job.h"
 #include "row_job.h"
 
 namespace fastvae {
@@ -123,6 +124,35 @@ void compute_rows(const Job& planned) {
     if (job.f64) static_cast<double*>(out.data)[i] = total;
     else static_cast<float*>(out.data)[i] = float(total);
   }
+}
+
+// Tiles are cut by the shape alone, as the order of sums must be.
+void compute_mixture(MixtureJob& job, void* out) {
+  constexpr int64_t kElements = 16384, kWhole = 16, kLeast = 64, kMost = 512;  // of a tile's components, and its pixels
+  int64_t each = std::max<int64_t>(job.components * (1 + job.channels), 1);
+  int64_t most = std::clamp(kElements / each / kWhole * kWhole, kLeast, kMost);
+  job.parts = (job.pixels + most - 1) / most;
+  if (job.parts > 1) job.tile_pixels = ((job.pixels + job.parts - 1) / job.parts + kWhole - 1) / kWhole * kWhole;
+  else job.tile_pixels = job.pixels, job.tile_rows = most / std::max<int64_t>(job.pixels, 1);
+  job.tile_rows = std::max<int64_t>(std::min(job.tile_rows, job.batch), 1);
+  job.row_tiles = (job.batch + job.tile_rows - 1) / job.tile_rows;
+  int64_t rows = job.samples * job.batch;
+  std::vector<double> values(rows * job.parts);
+  job.values = values.data();
+  in_parallel(job.tasks(), job.tile_rows * job.tile_pixels * each,
+              [&](int64_t first, int64_t last) { backend().walk_mixture(job, first, last); });
+  auto store = [&](int64_t row, double value) {
+    if (job.f64) static_cast<double*>(out)[row] = value;
+    else static_cast<float*>(out)[row] = float(value);
+  };
+  double total = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    double value = 0;
+    for (int64_t part = 0; part < job.parts; ++part) value += values[row * job.parts + part];
+    if (job.direction == Direction::value) store(row, value);
+    total += value;
+  }
+  if (job.direction == Direction::one_pass) store(0, job.constants.factor * total);
 }
 
 void compute_philox(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count, const Device&) {

@@ -26,7 +26,8 @@ struct CutJob : Job {
 
 void cut(CutJob& job);
 
-struct RowSteps;  // see row_job.h
+struct RowSteps;    // see row_job.h
+struct MixtureJob;  // see mixture_job.h
 
 struct Backend {
   const char* name;
@@ -36,6 +37,7 @@ struct Backend {
   void (*philox)(const int64_t* counter, const int64_t* key, int64_t* words, int64_t count);
   void (*normals)(uint64_t seed, int64_t first, int64_t last, float* out);  // elements; first is a multiple of 4
   const RowSteps& rows;
+  void (*walk_mixture)(const MixtureJob&, int64_t first_task, int64_t last_task);
 };
 
 }  // namespace fastvae

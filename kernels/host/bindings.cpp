@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "bind.h"
 #include "call.h"
 #include "plan.h"
 
@@ -161,18 +162,6 @@ Tensor normals(Tensor seed, int64_t count) {
   compute_normals(static_cast<const uint64_t*>(seed.data_ptr()), static_cast<float*>(out.data_ptr()), count,
                   device_of(seed));
   return out;
-}
-
-// The operators that have been bound, each with a space behind it.
-std::string& bound() {
-  static std::string names;
-  return names;
-}
-
-template <class Kernel>
-void bind(torch::stable::detail::StableLibrary& library, const char* name, Kernel kernel) {
-  library.impl(name, kernel);
-  (bound() += name) += ' ';
 }
 
 }  // namespace

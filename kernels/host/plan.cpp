@@ -8,33 +8,6 @@ using torch::headeronly::ScalarType;
 
 namespace {
 
-Type type_of(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Float:
-      return Type::f32;
-    case ScalarType::Double:
-      return Type::f64;
-    case ScalarType::Half:
-      return Type::f16;
-    case ScalarType::BFloat16:
-      return Type::bf16;
-    case ScalarType::Byte:
-      return Type::u8;
-    case ScalarType::Bool:
-      return Type::boolean;
-    case ScalarType::Char:
-      return Type::i8;
-    case ScalarType::Short:
-      return Type::i16;
-    case ScalarType::Int:
-      return Type::i32;
-    case ScalarType::Long:
-      return Type::i64;
-    default:
-      STD_TORCH_CHECK(false, "fastvae: an operand is of a type that no kernel reads");
-  }
-}
-
 int64_t product(const int64_t* sizes, int64_t n) {
   int64_t result = 1;
   for (int64_t d = 0; d < n; ++d) result *= sizes[d];

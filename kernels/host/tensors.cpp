@@ -77,6 +77,33 @@ Device device_of(const Tensor& tensor) {
   return device;
 }
 
+Type type_of(const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float:
+      return Type::f32;
+    case ScalarType::Double:
+      return Type::f64;
+    case ScalarType::Half:
+      return Type::f16;
+    case ScalarType::BFloat16:
+      return Type::bf16;
+    case ScalarType::Byte:
+      return Type::u8;
+    case ScalarType::Bool:
+      return Type::boolean;
+    case ScalarType::Char:
+      return Type::i8;
+    case ScalarType::Short:
+      return Type::i16;
+    case ScalarType::Int:
+      return Type::i32;
+    case ScalarType::Long:
+      return Type::i64;
+    default:
+      STD_TORCH_CHECK(false, "fastvae: an operand is of a type that no kernel reads");
+  }
+}
+
 bool is_on(const Device& device, const Tensor& tensor) {
   Device other = device_of(tensor);
   return device.type == other.type && device.index == other.index;

@@ -23,6 +23,7 @@ using Shape = std::vector<int64_t>;
 inline const Tensor* get(const OptionalTensor& tensor) { return tensor.has_value() ? &*tensor : nullptr; }
 
 Device device_of(const Tensor& tensor);
+Type type_of(const Tensor& tensor);
 bool is_on(const Device& device, const Tensor& tensor);
 bool is_seed(const Tensor& tensor);
 

@@ -47,7 +47,8 @@ class LogisticBin {
   FASTVAE_FN T slope_log_scale() const {
     Decay<T> e = decay(-width_);
     T within = scaled(quotient(-e.exp, e.expm1), width_);
-    T near = scaled(sigmoid(a_), a_), far = scaled(sigmoid(-b_), b_);
+    T e_b = exp_decay(-b_);  // b is not negative
+    T near = scaled(sigmoid(a_), a_), far = scaled(divide_in_range(e_b, T(1) + e_b), b_);
     return choose(has_near_, near, T(0)) - choose(has_far_, far, T(0)) - choose(closed_, within, T(0));
   }
 
