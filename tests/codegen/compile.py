@@ -224,16 +224,16 @@ def launches() -> Iterator[tuple[str, Callable[[], Any]]]:
     sys.path.insert(0, str(TESTS))
     import examples
     from fastvae.backends import triton
-    from fastvae.ops import CONTRACTS, OPERATORS
+    from fastvae.ops import COMPOSED, CONTRACTS, OPERATORS
 
-    functions = triton.functions(CONTRACTS)
+    functions = triton.functions(CONTRACTS | COMPOSED)
     for operator in OPERATORS.values():
         for contract in operator.contracts:
             if contract.name in functions:  # else plain torch computes
                 for given in (*examples.variants(operator), *further_variants(operator, examples.operands)):
                     arguments = examples.contract_arguments(operator, contract, given)
                     yield contract.name, functools.partial(functions[contract.name], *arguments)
-    for name, arguments in examples.row_arguments():
+    for name, arguments in (*examples.row_arguments(), *examples.mixture_arguments()):
         yield name, functools.partial(functions[name], *arguments)
     words, upstream = torch.zeros(8, 4, dtype=torch.int64), torch.ones(())
     yield "philox", functools.partial(functions["philox"], words, words[0, :2])

@@ -32,6 +32,6 @@ def interpreting() -> bool:
 def functions(contracts: Mapping[str, Contract]) -> Mapping[str, Callable]:
     """The kernels by operator; imports Triton."""
     # They register their kernels.
-    from . import categorical, counts, likelihood, noise, objective, pixels, posterior, registry  # noqa: F401
+    from . import categorical, counts, likelihood, mixture, noise, objective, pixels, posterior, registry  # noqa: F401
 
     return {name: registry.FUNCTIONS[name] for name in contracts if name in registry.FUNCTIONS}

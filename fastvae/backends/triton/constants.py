@@ -32,15 +32,15 @@ def filler(operator: Operator, contract: Contract) -> Callable[[tuple, int, bool
     averaged = contract.names.index("averaged") if "averaged" in contract.names else None
 
     def fill(args: tuple, count: int, double: bool) -> tuple:
-        mean_factor = None if averaged is None or not args[averaged] or count <= 1 else _number(1 / count, double)
+        mean_factor = None if averaged is None or not args[averaged] or count <= 1 else number(1 / count, double)
         return constants(
-            [*[arg if args[i] == usual else _number(args[i], double) for i, usual, arg in fields], mean_factor]
+            [*[arg if args[i] == usual else number(args[i], double) for i, usual, arg in fields], mean_factor]
         )
 
     return fill
 
 
-def _number(value: Any, double: bool) -> Any:
+def number(value: Any, double: bool) -> Any:
     return value if type(value) is float and not double else tl.constexpr(value)
 
 
