@@ -142,8 +142,9 @@ def test_mask_weight_and_bytes(way, reduction):
     torch.testing.assert_close(gradients(found.sum(), leaves), gradients(wanted.sum(), leaves), rtol=1e-9, atol=1e-9)
 
 
+@kernel_and_chunks
 @pytest.mark.parametrize("reduction", ["none", "sum"])
-def test_what_is_masked_may_be_nan(reduction):
+def test_what_is_masked_may_be_nan(way, reduction):
     x, *leaves = (t.detach() for t in operands(()))
     mask = torch.rand(B, *PIXELS) > 0.5
     for t in leaves:
