@@ -22,11 +22,13 @@ if not torch.distributed.is_available():
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Partial, Placement, Replicate, Shard, distribute_tensor
 
 import examples
 import fastvae
 from fastvae.formulas import likelihood as formulas
+from fastvae.models import Settings, build
 from fastvae.ops import OPERATORS, Likelihood, Operator
 from fastvae.ops.likelihood import BERNOULLI_LOG_PROB
 
@@ -300,6 +302,20 @@ def data_parallel_training() -> None:
         torch.testing.assert_close(mean.grad, whole.grad)
 
 
+def fully_sharded_training() -> None:
+    """torch.distributed.fsdp.fully_shard, of a model whose variance is one learned number: likewise."""
+    settings = Settings(image_shape=(1, 2, 3), latents=2, hidden=(4,), likelihood="gaussian", variance="shared")
+    model, sharded = build(settings), build(settings)
+    sharded.load_state_dict(model.state_dict())
+    x, eps = torch.rand(4, 1, 2, 3), torch.randn(4, 2)
+    model(x, eps=eps).loss.backward()
+    fully_shard(sharded, mesh=init_device_mesh("cpu", (WORLD,)))
+    mine = dist.get_rank()
+    sharded(x.chunk(WORLD)[mine], eps=eps.chunk(WORLD)[mine]).loss.backward()
+    for whole, shard in zip(model.parameters(), sharded.parameters(), strict=True):
+        torch.testing.assert_close(shard.grad.full_tensor(), whole.grad)
+
+
 CHECKS = {
     **{
         function.__name__: function
@@ -311,6 +327,7 @@ CHECKS = {
             tensors_beside_dtensors_are_an_error,
             a_likelihood_declared_later,
             data_parallel_training,
+            fully_sharded_training,
         )
     },
     **{name: functools.partial(check, case) for name, case in all_cases().items()},

@@ -91,7 +91,7 @@ def test_optimal_variance_has_its_closed_form():
 
 
 def test_a_variance_that_is_not_of_the_decoder_is_one_tensor():
-    for variance, shape in (("fixed", ()), ("shared", ()), ("optimal", ())):
+    for variance, shape in (("fixed", ()), ("shared", (1,)), ("optimal", ())):
         assert small(**GAUSSIAN, variance=variance).observation.log_var.shape == shape
     assert small(**GAUSSIAN, variance="per-pixel").observation.log_var is None
     assert small(model="linear", **GAUSSIAN, variance="per-pixel").observation.log_var.shape == (1, 8, 8)

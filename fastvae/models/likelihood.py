@@ -76,8 +76,8 @@ class Observation(nn.Module):
     Args:
         likelihood: NAME of a public `fastvae.NAME_log_prob`: "bernoulli", "gaussian", or any other that there is.
         image_shape: (C, H, W), the event.
-        variance: of a Gaussian. "fixed": `log_var`, a constant; "shared": one learned number, which `log_var` starts;
-            "per-pixel": the decoder's second output; "optimal": the maximum-likelihood variance of the batch in
+        variance: of a Gaussian. "fixed": `log_var`, a constant; "shared": one learned number, [1], which `log_var`
+            starts; "per-pixel": the decoder's second output; "optimal": the maximum-likelihood variance of the batch in
             training, gradient included, and its running estimate in evaluation.
         log_var: nats of log std^2.
         constant: a variance "per-pixel" does not depend on z: it is a learned tensor [C, H, W], as in factor analysis.
@@ -123,7 +123,9 @@ class Observation(nn.Module):
             self._keywords["clamp"] = CLAMP
             return
         self.num_outputs -= 1
-        value = torch.full(self.image_shape if self.variance == "per-pixel" else (), float(log_var))
+        # FSDP shards no parameter of no dimension.
+        shape = {"shared": (1,), "per-pixel": self.image_shape}.get(self.variance, ())
+        value = torch.full(shape, float(log_var))
         if self.variance in ("shared", "per-pixel"):
             del self.log_var
             self.log_var = nn.Parameter(value)
