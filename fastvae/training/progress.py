@@ -43,10 +43,8 @@ class Progress:
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         self.test = f", test {metrics['elbo']:.2f}"
         if self.board is not None:
-            for name in ("elbo", "log_likelihood", "kl", "images_per_second"):
-                self.board.add_scalar(
-                    ("" if name == "images_per_second" else "test/") + name, metrics[name], metrics["step"]
-                )
+            for name, tag in TAGS.items():
+                self.board.add_scalar(tag, metrics[name], metrics["step"])
 
     def close(self) -> None:
         self.bar.close()
