@@ -70,6 +70,11 @@ FASTVAE_FN void store_result(const Sum& sum, int64_t result, double total) {
 
 #if defined(__CUDACC__)
 
+template <class D>
+constexpr bool kCrowdedValue = false;
+template <class F>
+constexpr bool kCrowdedValue<Value<F>> = kCrowded<F>;
+
 // Blocks that fit on a multiprocessor at once, at least: registers are given out accordingly. As many as the formula's
 // operands let through without spilling.
 template <class D, class A>
@@ -79,7 +84,7 @@ constexpr int resident_blocks() {
   if (!kDense<A>) return operands > 6 || D::sampled == 2 ? 3 : 4;
   if (operands > 8 || (D::sampled == 2 && operands > 6 && A::width == 8)) return 3;
   if (D::sampled == 2 || (operands + 2 * D::sampled > 6 && A::width == 8)) return 4;
-  return operands > 4 || (D::sampled == 1 && A::width == 8) ? 5 : 6;
+  return operands > 4 || ((D::sampled == 1 || kCrowdedValue<D>) && A::width == 8) ? 5 : 6;
 }
 
 template <class T>

@@ -44,6 +44,12 @@ constexpr bool kSerial = false;
 template <class F>
 constexpr bool kSerial<F, std::enable_if_t<F::serial>> = true;
 
+// `crowded = true` says that its value takes more registers than its operands tell.
+template <class F, class = void>
+constexpr bool kCrowded = false;
+template <class F>
+constexpr bool kCrowded<F, std::enable_if_t<F::crowded>> = true;
+
 // `AtZero` and `NotZero` are formulas that give the same bits where the first tensor is 0 and where it is not, for
 // less; F itself where there are none.
 template <class F, class = void>

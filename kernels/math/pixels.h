@@ -8,6 +8,8 @@ namespace fastvae::FASTVAE_ISA {
 // -(|x - mean| / scale + log(2 scale))
 template <class T>
 struct LaplaceLogProb {
+  static constexpr bool crowded = true;  // two readings of a scale
+
   static FASTVAE_FN void value(const Constants<T>& c, T x, T mean, T scale, T& log_prob) {
     Read s(c, scale);
     T distance = standardized(abs(fma(x, c.x_scale, -mean)), s.inverse);
