@@ -147,6 +147,14 @@ TASKS = (
         quick=True,
     ),
     Task(
+        "MLP VAE 784-400-20, 1024 rows",
+        "the same at a batch where arithmetic outweighs launches",
+        MLPVAE,
+        (784,),
+        {"cpu": 1024, "cuda": 1024},
+        {"naive": bernoulli_naive, "fastvae": bernoulli_fused},
+    ),
+    Task(
         "MLP VAE 9000-96-20",
         "a decoder's last layer that is wide: memory",
         partial(MLPVAE, 9000, 96),
