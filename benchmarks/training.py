@@ -69,6 +69,12 @@ def bernoulli_fused(model: Model, x: Tensor) -> Tensor:
     return fastvae.elbo(fastvae.bernoulli_log_prob(x, model.decode(z)), kl).loss
 
 
+def bernoulli_one_pass(model: Model, x: Tensor) -> Tensor:
+    z, kl = fastvae.rsample_kl(*model.encode(x))
+    log_px = fastvae.bernoulli_log_prob(x, model.decode(z), reduction="mean")
+    return fastvae.elbo(log_px, kl.mean()).loss
+
+
 def bernoulli_fused_head(model: Model, x: Tensor) -> Tensor:
     z, kl = fastvae.rsample_kl(*model.encode(x))
     hidden, layer = F.relu(model.decoder(z)), model.logits
@@ -148,11 +154,11 @@ TASKS = (
     ),
     Task(
         "MLP VAE 784-400-20, 1024 rows",
-        "the same at a batch where arithmetic outweighs launches",
+        "the same at a batch where arithmetic outweighs launches; the mean alone is wanted, so in one pass",
         MLPVAE,
         (784,),
         {"cpu": 1024, "cuda": 1024},
-        {"naive": bernoulli_naive, "fastvae": bernoulli_fused},
+        {"naive": bernoulli_naive, "fastvae": bernoulli_one_pass},
     ),
     Task(
         "MLP VAE 9000-96-20",
