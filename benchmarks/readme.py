@@ -68,13 +68,17 @@ def adopted(text: str, report: Path) -> str:
     new, path = document.load(report), report.relative_to(ROOT).as_posix()
     if document.version_of(new) == document.VERSION:
         _write(report.with_suffix(".md"), render.report(document.parse(new, report.name), markdown=True))
+    kept = []
     for block in BLOCK.finditer(text):
         shown = document.load(ROOT / block["path"])
-        if _processor(shown) == _processor(new):
-            if missing := _cases(shown) - _cases(new):
-                print(f"{path}: README.md keeps {block['path']}, which has {len(missing)} cases more", file=sys.stderr)
-                return text
+        if _processor(shown) != _processor(new):
+            continue
+        if not _cases(shown) - _cases(new):
             return text.replace(f"<!-- measured: {block['path']} -->", f"<!-- measured: {path} -->")
+        kept.append(block["path"])
+    if kept:
+        print(f"{path}: README.md keeps {' and '.join(kept)}, which have cases more", file=sys.stderr)
+        return text
     raise ReportError(
         f"README.md has no block from {_processor(new)}: put <!-- measured: {path} --> and "
         "<!-- end of what was measured --> on two lines where its tables belong"
@@ -95,8 +99,10 @@ def results(report: Mapping) -> list[Result]:
     return [Result(*key, times["fastvae"], {r: times[r] for r in RIVALS}) for key, times in complete.items()]
 
 
-def _cases(report: Mapping) -> set[tuple[str, str, str]]:
-    return {(result.operator, result.size, result.dtype) for result in results(report)}
+def _cases(report: Mapping) -> set[tuple[str, ...]]:
+    """What a block shows of a report."""
+    steps = {(info["case"], info["variant"]) for info, _ in _steps(report)}
+    return steps | {(result.operator, result.size, result.dtype) for result in results(report)}
 
 
 def _shown(info: Mapping) -> bool:
@@ -139,13 +145,16 @@ def _means(cases: Sequence[Result], dtypes: Sequence[str]) -> str:
 
 def _training(report: Mapping) -> str:
     """Steps, and what of them the ELBO takes; the first version measured none."""
-    entries = [entry for entry in report["benchmarks"] if entry["extra_info"].get("kind") == "training"]
     rows = [
-        [info["case"], info["variant"], duration(entry["stats"]["median"]), duration(info["elbo_seconds"])]
-        for entry in entries
-        if "elbo_seconds" in (info := entry["extra_info"])
+        [info["case"], info["variant"], duration(seconds), duration(info["elbo_seconds"])]
+        for info, seconds in _steps(report)
     ]
     return table(["training step", "", "step", "of it the ELBO"], rows, "lr", padded=False) if rows else ""
+
+
+def _steps(report: Mapping) -> list[tuple[Mapping, float]]:
+    entries = [(entry["extra_info"], entry["stats"]["median"]) for entry in report["benchmarks"]]
+    return [(info, seconds) for info, seconds in entries if info.get("kind") == "training" and "elbo_seconds" in info]
 
 
 def _processor(report: Mapping) -> str:
