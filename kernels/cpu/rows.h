@@ -97,8 +97,6 @@ class Walker {
     void* out[kMaxOutputs];
     for (int k = 0; k < job_.inputs; ++k)
       in[k] = raw_inputs_ >> k & 1 ? at(job_, job_.input[k], tile) : reader_[k].read(job_, job_.input[k], tile, in_[k]);
-    for (int k = 0; k < job_.inputs; ++k)
-      if (in[k] != in_[k]) prefetch(in[k], tile.size() << log_bytes(job_.input[k].type));
     if (job_.sampling == Sampling::noise) in[job_.inputs] = sample_noise(tile, 0, in_[job_.inputs]);
     if (job_.sampling == Sampling::gradient) sum_samples(tile, in + job_.inputs);
     for (int k = 0; k < job_.outputs; ++k) {
@@ -109,12 +107,6 @@ class Walker {
     if (job_.weighted) apply_weight(weight_reader_.read(job_, job_.weight, tile, weight_), out, tile.size());
     for (int k = 0; k < job_.outputs; ++k)
       if (out[k] == out_[k]) store(k, tile);
-  }
-
-  // What lies behind a tile is most often the next one, on a page that the processor does not go on to by itself.
-  static void prefetch(const void* begin, int64_t bytes) {
-    for (const char* at = static_cast<const char*>(begin) + bytes; bytes > 0; bytes -= 64, at += 64)
-      __builtin_prefetch(at, 0, 2);
   }
 
   // Where the formula writes: to memory itself if it can, else to a buffer.
