@@ -155,8 +155,9 @@ def test_a_directory_has_one_run_and_one_process(path):
         path.write_bytes(b"a run's")
     with pytest.raises(TrainingError, match="holds a run"):
         check_unused(path.parent)
-    path.with_name(".checkpoint-123.safetensors").write_bytes(b"a killed process's")
-    with claimed(path.parent, ()):
+    for left in (".checkpoint-123.safetensors", ".metrics-123.jsonl", ".curves-123.png"):
+        path.with_name(left).write_bytes(b"a killed process's")
+    with claimed(path.parent, ("curves.png",)):
         assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == b"a run's"
 

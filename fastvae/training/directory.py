@@ -25,10 +25,11 @@ def claimed(out: Path, pictures: Sequence[str]) -> Iterator[None]:
 
     Raises TrainingError where another process trains in it; OSError where it, or a file to come, cannot be written.
     """
-    writable_directory(out, (checkpoint.NAME, history.NAME, *pictures))
+    names = (checkpoint.NAME, history.NAME, *pictures)
+    writable_directory(out, names)
     with _locked(out):
-        remove_unfinished(out / checkpoint.NAME)
-        remove_unfinished(out / history.NAME)
+        for name in names:
+            remove_unfinished(out / name)
         yield
 
 
