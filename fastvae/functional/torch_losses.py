@@ -207,6 +207,7 @@ def _may_ask(tensor: Tensor) -> bool:
 
 def _in_torchs_dtype(result: Tensor, autocast: bool, *operands: Tensor) -> Tensor:
     """What the operands promote to, but for float32 under autocast where torch casts to that."""
-    if autocast and torch.is_autocast_enabled(result.device.type):
-        return result
-    return result.to(promoted_dtype(*operands))
+    dtype = promoted_dtype(*operands)
+    if result.dtype is dtype or (autocast and torch.is_autocast_enabled(result.device.type)):
+        return result  # a cast that changes nothing takes as long as a small kernel
+    return result.to(dtype)
