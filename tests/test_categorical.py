@@ -89,7 +89,10 @@ def test_value_and_gradient_are_the_truth(row, normalized, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("row", ["logits to 80", "a common offset", "all on the largest", "one class"])
+@pytest.mark.interpreted(where=lambda row: row != "thousands of classes")
+@pytest.mark.parametrize(
+    "row", ["logits to 80", "a common offset", "all on the largest", "one class", "thousands of classes"]
+)
 def test_a_class_is_one_count(row, dtype):
     logits = torch.tensor(ROWS[row](np.random.default_rng(0))[1]).to(dtype)
     for index in {0, logits.numel() // 2, logits.numel() - 1}:
@@ -98,6 +101,28 @@ def test_a_class_is_one_count(row, dtype):
         (grad,) = torch.autograd.grad(value, leaf)
         one = F.one_hot(torch.tensor(index), logits.numel()).tolist()
         assert_accurate(value.detach(), grad, oracles.RowTruth(one, logits.tolist(), False))
+
+
+# Rows of few classes are walked abreast: 256 are the most.
+@pytest.mark.interpreted(where=lambda classes: classes == 3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("classes", [1, 3, 16, 256, 257])
+def test_a_row_is_the_same_among_others(classes, dtype):
+    x, logits = torch.randint(-1, classes + 1, (71,)), torch.randn(71, classes, dtype=dtype)
+    logits[5] = math.inf
+    logits[9, 0] = -math.inf
+    x[5] = x[9] = 0
+    mask = torch.rand(71) > 0.2
+    among, alone = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    values = categorical(x, among, mask=mask)
+    values.sum().backward()
+    ones = [categorical(x[i : i + 1], alone[i : i + 1], mask=mask[i : i + 1]) for i in range(71)]
+    torch.cat(ones).sum().backward()
+    for found, wanted in ((values, torch.cat(ones)), (among.grad, alone.grad)):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
+    is_class = (x >= 0) & (x < classes)
+    no_limit = logits.isposinf().sum(1) > 1
+    assert torch.equal(values.isnan(), mask & (~is_class | no_limit))
 
 
 @pytest.mark.interpreted(where=lambda dtype: dtype == torch.bfloat16)

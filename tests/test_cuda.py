@@ -184,7 +184,7 @@ def test_units_are_read_and_written_by_16_bytes(tmp_path):
     flags = ["-std=c++17", "-O3", "-arch=sm_90", "--fmad=false", "-DFASTVAE_ISA=gpu"]
     run(NVCC, *flags, "-ptx", KERNELS / "cuda" / "objective.cu", "-o", ptx)
     entries = ptx.read_text().split(".entry ")[1:]
-    for unit in ("Words", "Halves"):
+    for unit in ("UsualWords", "UsualHalves"):
         of_unit = [entry for entry in entries if unit in entry.split("(", 1)[0]]
         assert len(of_unit) == 2
         for entry in of_unit:

@@ -1,6 +1,7 @@
 // How rows of classes are walked: once for their sums, once more for what each element is given of them.
 #include "../math/categorical.h"
 
+#include "abreast.h"
 #include "row_job.h"
 #include "sums.h"
 #include "tiles.h"
@@ -202,11 +203,18 @@ void each(const ValuedRowJob& job, int64_t first, int64_t last) {
   else walk(RowWalker<float>(job), f32);
 }
 
+void walk_whole(const ValuedRowJob& job, int64_t first, int64_t last) {
+  if (!job.of_indices || job.cols > RowsAbreast<float>::kMostClasses)
+    return each<&RowWalker<float>::whole, &RowWalker<double>::whole>(job, first, last);
+  if (job.f64) RowsAbreast<double>(job).walk(first, last);
+  else RowsAbreast<float>(job).walk(first, last);
+}
+
 }  // namespace
 
 #define FASTVAE_STEP(name) each<&RowWalker<float>::name, &RowWalker<double>::name>
 extern const RowSteps row_steps;
 const RowSteps row_steps = {FASTVAE_STEP(survey), FASTVAE_STEP(settle), FASTVAE_STEP(finish), FASTVAE_STEP(value),
-                            FASTVAE_STEP(whole)};
+                            walk_whole};
 
 }  // namespace fastvae::FASTVAE_ISA

@@ -124,12 +124,13 @@ Lot choose_lot(CutJob& job) {
     return all_operands(job, [&](const Operand& o) { return o.shared || o.event_constant || o.type == type; });
   };
   bool plain = !job.weighted && sampled_once && whole && is_dense(job, 8);
-  if (plain && all_are(Type::f32)) return Lot::words;
-  if (plain && all_are(Type::bf16)) return Lot::halves;
+  bool usual = job.constants.is_usual();
+  if (plain && all_are(Type::f32)) return usual ? Lot::usual_words : Lot::words;
+  if (plain && all_are(Type::bf16)) return usual ? Lot::usual_halves : Lot::halves;
   return is_dense(job, 4) ? Lot::mixed : Lot::general;
 }
 
-int64_t width_of(Lot lot) { return lot == Lot::doubles ? 1 : lot == Lot::words || lot == Lot::halves ? 8 : 4; }
+int64_t width_of(Lot lot) { return lot == Lot::doubles ? 1 : lot <= Lot::halves ? 8 : 4; }
 
 // Threads for a row of so many units, as a power of two: those that are done soonest where `rows` fill the chip in
 // waves. Eight at least read whole sectors.

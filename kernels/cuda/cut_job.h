@@ -12,6 +12,8 @@ constexpr int kRun = kMaxDims - 1;  // where a cut job has an operand's stride a
 
 // How a thread takes its elements; the most special that serves is chosen.
 enum class Lot : uint8_t {
+  usual_words,  // `words` where the constants are usual, and `halves`
+  usual_halves,
   words,    // aligned units of eight elements, all float, unweighted, sampled once at most, by the stream
   halves,   // the same, all bfloat16
   mixed,    // aligned units of four elements, each operand of its own type, weighted or not

@@ -13,6 +13,8 @@ struct Entry {
   template <class Float, class Double>
   static Entry of() {
     Entry entry;
+    entry.launches[int(Lot::usual_words)] = launch<Float, UsualWords>;
+    entry.launches[int(Lot::usual_halves)] = launch<Float, UsualHalves>;
     entry.launches[int(Lot::words)] = launch<Float, Words>;
     entry.launches[int(Lot::halves)] = launch<Float, Halves>;
     entry.launches[int(Lot::mixed)] = launch<Float, Mixed>;

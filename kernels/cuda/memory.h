@@ -131,7 +131,7 @@ FASTVAE_FN Packed<words> pack(Type type, const float (&y)[width]) {
 // The type of a lot's elements where it has but one.
 template <class A>
 FASTVAE_FN Type type_in(Type type) {
-  return std::is_same_v<A, Words> ? Type::f32 : std::is_same_v<A, Halves> ? Type::bf16 : type;
+  return std::is_base_of_v<Words, A> ? Type::f32 : std::is_base_of_v<Halves, A> ? Type::bf16 : type;
 }
 
 // Where a row of an operand begins, in elements. A dense lot has two batch dimensions.

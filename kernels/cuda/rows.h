@@ -10,6 +10,12 @@ namespace fastvae::FASTVAE_ISA {
 FASTVAE_FN const Constants<float>& constants(const CutJob& job, float) { return job.constants_f32; }
 FASTVAE_FN const Constants<double>& constants(const CutJob& job, double) { return job.constants; }
 
+template <class T>
+FASTVAE_FN Constants<T> usual(Constants<T> constants) {
+  constants.make_usual();
+  return constants;
+}
+
 // A row's sum, or a chunk's.
 template <class T>
 FASTVAE_FN void store_team_sum(const CutJob& job, const Stretch& stretch, int k, T total) {
@@ -30,13 +36,13 @@ FASTVAE_FN T sum(const Unit& unit, const T (&y)[width]) {
 
 // What is long winded takes all registers for an element or two: a branch keeps the compiler from taking up more.
 template <class D, class T, int width, size_t... I, size_t... O>
-FASTVAE_FN void apply(const CutJob& job, const T (&x)[D::inputs][width], T (&y)[D::outputs][width],
-                      std::index_sequence<I...>, std::index_sequence<O...>) {
+FASTVAE_FN void apply(const CutJob& job, const Constants<T>& c, const T (&x)[D::inputs][width],
+                      T (&y)[D::outputs][width], std::index_sequence<I...>, std::index_sequence<O...>) {
   FASTVAE_UNROLL
   for (int e = 0; e < width; ++e) {
     const T inputs[] = {x[I][e]...};
     T outputs[D::outputs] = {};
-    if (!D::long_winded || (job.taken >> e & 1)) D::at(constants(job, T()), inputs, outputs);
+    if (!D::long_winded || (job.taken >> e & 1)) D::at(c, inputs, outputs);
     ((y[O][e] = outputs[O]), ...);
   }
 }
@@ -91,7 +97,11 @@ FASTVAE_FN void compute_unit(const CutJob& job, const Rows<D>& rows, const Unit&
   FASTVAE_UNROLL
   for (int k = 0; k < read; ++k)
     if (!is_held(job, k)) convert<A>(job.input[k], raw[k], x[k]);
-  apply<D>(job, x, y, std::make_index_sequence<D::inputs>(), std::make_index_sequence<D::outputs>());
+  const Constants<typename A::T>& given = constants(job, typename A::T());
+  auto of_inputs = std::make_index_sequence<D::inputs>();
+  auto of_outputs = std::make_index_sequence<D::outputs>();
+  if constexpr (kUsual<A>) apply<D>(job, usual(given), x, y, of_inputs, of_outputs);
+  else apply<D>(job, given, x, y, of_inputs, of_outputs);
   if constexpr (!kPlain<A>) {
     if (!job.weighted) return;
     typename A::T weight[A::width];

@@ -30,7 +30,8 @@ FASTVAE_FN void store_normals(uint64_t seed, int64_t block, float* out, int64_t 
   }
 }
 
-FASTVAE_FN float normal(uint64_t seed, uint64_t number) {
+// Called, since the rare way must not cost the others registers.
+FASTVAE_CALL float normal(uint64_t seed, uint64_t number) {
   Quad quad = normals(seed, number / 4);
   float low = number & 1 ? quad.n[1] : quad.n[0], high = number & 1 ? quad.n[3] : quad.n[2];
   return number & 2 ? high : low;

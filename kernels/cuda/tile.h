@@ -19,6 +19,9 @@ struct Halves {
   using T = float;
   static constexpr int width = 8, words = 4;
 };
+// The same where the constants are usual, which the compiler is told.
+struct UsualWords : Words {};
+struct UsualHalves : Halves {};
 struct Mixed {
   using T = float;
   static constexpr int width = 4, words = 4;
@@ -34,7 +37,9 @@ struct Doubles {
 
 // Whether all is of one type, unweighted, and what is sampled is sampled once, of the stream.
 template <class A>
-constexpr bool kPlain = std::is_same_v<A, Words> || std::is_same_v<A, Halves>;
+constexpr bool kPlain = std::is_base_of_v<Words, A> || std::is_base_of_v<Halves, A>;
+template <class A>
+constexpr bool kUsual = std::is_same_v<A, UsualWords> || std::is_same_v<A, UsualHalves>;
 // Whether units are whole and aligned.
 template <class A>
 constexpr bool kDense = kPlain<A> || std::is_same_v<A, Mixed>;

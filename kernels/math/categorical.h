@@ -56,6 +56,12 @@ FASTVAE_FN RowSums of_class(RowSums sums, double logit) {
   return sums;
 }
 
+// x - total p, `decay` being p over that of the largest; of the dominant logit, where p is beyond 1/2, by 1 - p.
+template <class T>
+FASTVAE_FN T less_expected(T x, T logit, T decay, T total, T expected, T complement, T dominant) {
+  return choose(logit == dominant, (x - total) + complement, fma(-expected, decay, x));
+}
+
 // A row as a second walk sees it.
 template <class T>
 struct Classes {
@@ -88,9 +94,8 @@ struct Classes {
   }
 
  private:
-  // x - total p, `decay` being p over that of the largest; where p is beyond 1/2 by 1 - p.
   FASTVAE_FN T less_expected(T x, T logit, T decay) const {
-    return choose(logit == dominant, (x - total) + complement, fma(-expected, decay, x));
+    return FASTVAE_ISA::less_expected(x, logit, decay, total, expected, complement, dominant);
   }
 };
 

@@ -134,13 +134,22 @@ constexpr float kLeastExponent = -105.0f;
 #endif
 constexpr float kMostExponent = 89.0f;
 
-// p 2^n in two factors: 2^128 and the subnormals are out of one factor's range.
-FASTVAE_FN float scale_by_power(float p, int32_t n) {
+// 2^n / 2, since 2^128 is no float; so small below n = -100 that e^t - 1 is -1, on a GPU 0 for n = -126.
+FASTVAE_FN float half_of_power(int32_t n) {
 #if defined(FASTVAE_GPU)
-  return (p + p) * bit_cast<float>((n << 23) + (126 << 23));  // 0 for n = -126
+  return bit_cast<float>((n << 23) + (126 << 23));
+#else
+  return power_of_two(max(n, -100) - 1);
+#endif
+}
+
+// (1 + e) 2^n in two factors: 2^128 and the subnormals are out of one factor's range.
+FASTVAE_FN float one_plus_by_power(float e, int32_t n) {
+#if defined(FASTVAE_GPU)
+  return fma(e, 2.0f, 2.0f) * half_of_power(n);
 #else
   int32_t half = n >> 1;
-  return p * power_of_two(half) * power_of_two(n - half);
+  return (1.0f + e) * power_of_two(half) * power_of_two(n - half);
 #endif
 }
 
@@ -169,10 +178,9 @@ FASTVAE_FN Exponentials<float> exponentials(float t) {
   float below_overflow = min(t, kMostExponent);
   Reduced e = reduce(max(below_overflow, kLeastExponent));
   float expm1_r = e.expm1();
-  // 2^128 is no float: e^t - 1 is made at half its size.
-  float half = power_of_two(max(e.power, -100) - 1);
+  float half = half_of_power(e.power);
   float expm1 = 2.0f * fma(half, expm1_r, half - 0.5f);
-  return {scale_by_power(1.0f + expm1_r, e.power), expm1, e.n == 0.0f ? e.r * e.r * e.c : expm1 - below_overflow};
+  return {one_plus_by_power(expm1_r, e.power), expm1, e.n == 0.0f ? e.r * e.r * e.c : expm1 - below_overflow};
 }
 
 FASTVAE_FN Exponentials<double> exponentials(double t) {
@@ -187,13 +195,13 @@ FASTVAE_FN Exponentials<double> exponentials(double t) {
 
 FASTVAE_FN float exp(float t) {
   Reduced e = reduce(max(min(t, kMostExponent), kLeastExponent));
-  return scale_by_power(1.0f + e.expm1(), e.power);
+  return one_plus_by_power(e.expm1(), e.power);
 }
 FASTVAE_FN double exp(double t) { return std::exp(t); }
 
 FASTVAE_FN float scaled_decay(const Reduced& e) {
 #if defined(FASTVAE_GPU)
-  return scale_by_power(1.0f + e.expm1(), e.power);
+  return one_plus_by_power(e.expm1(), e.power);
 #else
   return (1.0f + e.expm1()) * power_of_two(e.power + 64) * 0x1p-64f;
 #endif

@@ -18,8 +18,15 @@ struct Product {
 };
 
 FASTVAE_FN Product<uint32_t> multiply(uint32_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__)
+  // Of a product in C++ nvcc also adds up the factors' upper halves, which are 0.
+  Product<uint32_t> p;
+  asm("{ .reg .u64 t; mul.wide.u32 t, %2, %3; mov.b64 {%1, %0}, t; }" : "=r"(p.high), "=r"(p.low) : "r"(a), "r"(b));
+  return p;
+#else
   uint64_t product = uint64_t(a) * b;
   return {static_cast<uint32_t>(product >> 32), static_cast<uint32_t>(product)};
+#endif
 }
 
 FASTVAE_FN uint64_t multiply_low(uint64_t a, uint32_t b) { return (a & 0xffffffffu) * b; }
@@ -66,18 +73,19 @@ FASTVAE_FN float radius_of(uint32_t word) {
 #endif
 }
 
+// x, with the other sign where the word's top bit is set.
+FASTVAE_FN float flip(float x, uint32_t word) { return bit_cast<float>(bit_cast<uint32_t>(x) ^ (word & 0x80000000u)); }
+
 FASTVAE_FN Normals box_muller(uint32_t radius_word, uint32_t angle_word) {
   float radius = radius_of(radius_word);
   // The top bits name the nearest quarter turn, the rest a signed fraction f of it: exact, no reduction by pi.
-  uint32_t quarter = (angle_word + 0x20000000u) >> 30;
+  uint32_t quarter = angle_word + 0x20000000u;
   float f = static_cast<float>(static_cast<int32_t>(angle_word << 2)) * 0x1p-32f;
   float f2 = f * f;
   float s = f * sine_polynomial(f2), c = cosine_polynomial(f2);
-  bool swap = quarter & 1;
+  bool swap = quarter & 0x40000000u;
   float cosine = swap ? s : c, sine = swap ? c : s;
-  float cos_radius = (quarter + 1) & 2 ? -radius : radius;
-  float sin_radius = quarter & 2 ? -radius : radius;
-  return {cosine * cos_radius, sine * sin_radius};
+  return {flip(cosine * radius, quarter + 0x40000000u), flip(sine * radius, quarter)};
 }
 
 }  // namespace fastvae::FASTVAE_ISA

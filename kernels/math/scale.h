@@ -23,6 +23,13 @@ FASTVAE_FN bool is_outside(T value, T lo, T hi) {
   return (value < lo) | (value > hi);  // no short circuit: a branch would not vectorise
 }
 
+// By comparisons: those of bounds that are infinite and known fall away, as a GPU's own minimum and maximum do not.
+template <class T>
+FASTVAE_FN T clamp(T value, T lo, T hi) {
+  value = value < lo ? lo : value;
+  return value > hi ? hi : value;
+}
+
 template <class T>
 FASTVAE_FN T clamp_slope(T value, T lo, T hi, T slope) {
   return is_outside(value, lo, hi) ? T(0) : slope;
@@ -62,7 +69,7 @@ struct LogVar {
   static constexpr bool logarithmic = true;
   template <class T>
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
-    T log_var = min(max(p, c.clamp_lo), c.clamp_hi);
+    T log_var = clamp(p, c.clamp_lo, c.clamp_hi);
     return of_log_std(T(0.5) * log_var, T(1), is_outside(p, c.clamp_lo, c.clamp_hi));
   }
 };
@@ -71,7 +78,7 @@ struct LogStd {
   static constexpr bool logarithmic = true;
   template <class T>
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
-    T log_std = min(max(p, c.clamp_lo), c.clamp_hi);
+    T log_std = clamp(p, c.clamp_lo, c.clamp_hi);
     return of_log_std(log_std, T(2), is_outside(p, c.clamp_lo, c.clamp_hi));
   }
 };
@@ -81,7 +88,7 @@ struct Var {
   static constexpr double kl_slope_at_infinity = 0.5;
   template <class T>
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
-    T var = not_negative(min(max(p, c.clamp_lo), c.clamp_hi));
+    T var = not_negative(clamp(p, c.clamp_lo, c.clamp_hi));
     T log_var = log(var), std = sqrt(var), d_log_var = clamp_slope(p, c.clamp_lo, c.clamp_hi, T(1) / var);
     return {log_var,
             std,
@@ -106,7 +113,7 @@ struct Std {
   static constexpr double kl_slope_at_infinity = INFINITY;
   template <class T>
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
-    T std = not_negative(min(max(p, c.clamp_lo), c.clamp_hi));
+    T std = not_negative(clamp(p, c.clamp_lo, c.clamp_hi));
     return of_std(std, log(std), clamp_slope(p, c.clamp_lo, c.clamp_hi, T(1) / std),
                   clamp_slope(p, c.clamp_lo, c.clamp_hi, choose(std >= T(0), T(1), std)));
   }
@@ -118,7 +125,7 @@ struct Softplus {
   template <class T>
   static FASTVAE_FN Scale<T> read(const Constants<T>& c, T p) {
     T raw = softplus(p) + c.scale_eps, slope = sigmoid(p);
-    T std = min(max(raw, c.clamp_lo), c.clamp_hi);
+    T std = clamp(raw, c.clamp_lo, c.clamp_hi);
     // Where softplus(p) = e^p has underflowed its logarithm is p.
     bool vanished = std == T(0);
     return of_std(std, choose(vanished, p, log(std)),

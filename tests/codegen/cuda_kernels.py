@@ -87,8 +87,8 @@ OPERATORS = (
     ),
 )
 LOTS = (
-    Lot("fp32", r"Words", 4, 8),
-    Lot("bf16", r"Halves", 2, 8),
+    Lot("fp32", r"UsualWords", 4, 8),
+    Lot("bf16", r"UsualHalves", 2, 8),
 )
 
 
