@@ -84,7 +84,8 @@ constexpr int resident_blocks() {
   if (!kDense<A>) return operands > 6 || D::sampled == 2 ? 3 : 4;
   if (operands > 8 || (D::sampled == 2 && operands > 6 && A::width == 8)) return 3;
   if (D::sampled == 2 || (operands + 2 * D::sampled > 6 && A::width == 8)) return 4;
-  return operands > 4 || ((D::sampled == 1 || kCrowdedValue<D>) && A::width == 8) ? 5 : 6;
+  int blocks = operands > 4 || (D::sampled == 1 && A::width == 8) ? 5 : 6;
+  return kCrowdedValue<D> && A::width == 8 ? blocks - 1 : blocks;
 }
 
 template <class T>

@@ -74,6 +74,7 @@ FASTVAE_FN Ratio<T> var_ratio(const Scale<T>& q, const Scale<T>& p) {
 // (((mean_q - mean_p) / std_p)^2 + e^d - 1 - d) / 2, d = log var_q - log var_p
 template <class T, class ScaleAs>
 struct KlNormal {
+  static constexpr bool crowded = true;  // two scales
   static FASTVAE_FN void value(const Constants<T>& c, T mean_q, T scale_q, T mean_p, T scale_p, T& kl) {
     Scale<T> q = ScaleAs::read(c, scale_q), p = ScaleAs::read(c, scale_p);
     T value = kl_element(standardized(mean_q - mean_p, p.inv_std), var_ratio<ScaleAs>(q, p).kl);
