@@ -89,6 +89,8 @@ SIZES = (
     Size((512, 20000), "items of a recommender, at Mult-VAE's batch", CLASSES, directions=WHOLE),
     Size((128, 50000), "items of a larger recommender", CLASSES, ("fp32",), directions=WHOLE),
     Size((4, 50000), "few long rows", CLASSES[:1], ("fp32",), directions=WHOLE),
+    Size((4096, 10), "labels: rows of few classes", CLASSES[2:], ("fp32",), CPU, directions=WHOLE),
+    Size((4096, 256), "a pixel's levels as classes", CLASSES[2:], ("fp32",), CPU, directions=WHOLE),
     Size((1024, 784), "the other likelihoods of pixels, in cache", PIXELS),
     Size((128, 784), "the other likelihoods, at the usual batch", FURTHER),
     Size((4096, 784), "the other likelihoods, operands beyond a second-level cache", FURTHER),

@@ -1,80 +1,51 @@
-// Rows of few classes, x an index into each: many abreast, a lane each, so that they share what every row costs.
+// Rows of no more than a tile's classes, x an index into each: many abreast, so that they share what every row costs.
 #pragma once
 
 #include "row_job.h"
-#include "sums.h"
 #include "tiles.h"
+#include "transpose.h"
 
 namespace fastvae::FASTVAE_ISA {
-
-// out[c * out_step + r] = in[r * in_step + c], four by four where that is a few shuffles.
-template <class T>
-void transpose(const T* in, int64_t in_step, int64_t rows, int64_t cols, T* out, int64_t out_step) {
-  int64_t whole_rows = 0, whole_cols = 0;
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-  if constexpr (sizeof(T) == 4) {
-    using Four = typename Register<T, 16>::Type;
-    whole_rows = rows & ~int64_t(3), whole_cols = cols & ~int64_t(3);
-    for (int64_t r = 0; r < whole_rows; r += 4)
-      for (int64_t c = 0; c < whole_cols; c += 4) {
-        Four row[4];
-        for (int i = 0; i < 4; ++i) row[i] = load_register<Four>(in + (r + i) * in_step + c);
-        Four a = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5),
-             b = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
-        Four e = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7),
-             f = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
-        Four column[4] = {__builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
-                          __builtin_shufflevector(e, f, 0, 1, 4, 5), __builtin_shufflevector(e, f, 2, 3, 6, 7)};
-        for (int i = 0; i < 4; ++i) memcpy(out + (c + i) * out_step + r, &column[i], sizeof(Four));
-      }
-  }
-#endif
-#endif
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = r < whole_rows ? whole_cols : 0; c < cols; ++c) out[c * out_step + r] = in[r * in_step + c];
-}
 
 template <class T>
 class RowsAbreast {
  public:
-  static constexpr int64_t kMostClasses = 256;  // from there on a row by itself takes no longer
+  static constexpr int64_t kMostClasses = kTile;  // beyond, what a row costs by itself is little
 
   explicit RowsAbreast(const ValuedRowJob& job)
       : job_(job), logits_(job.logits()), grad_(job.output[job.outputs - 1]) {}
 
   void walk(int64_t first, int64_t last) {
-    for (; first < last; first += kRows) {
-      Tile tile{first, last - first < kRows ? last - first : kRows, 0, job_.cols};
-      if (tile.rows > kRows / 2) rows<kRows>(tile);
-      else rows<kRows / 2>(tile);
-    }
+    int64_t most = kElements / (job_.cols > 0 ? job_.cols : 1);
+    most = most < kRows ? most : kRows;
+    for (; first < last; first += most) rows({first, last - first < most ? last - first : most, 0, job_.cols});
   }
 
  private:
-  static constexpr int64_t kRows = 32;
+  static constexpr int64_t kRows = 32, kElements = 8 * kTile;
+  static constexpr int64_t kFewClasses = 128;  // that are taken by columns, a lane for each row
   template <class Number>
   using Lanes = Number[kRows];
 
   const ValuedRowJob& job_;
   const Operand &logits_, &grad_;
-  alignas(64) T buffer_[kRows * kMostClasses];  // rows
-  alignas(64) Lanes<T> columns_[kMostClasses];  // logits
-  alignas(64) Lanes<T> results_[kMostClasses];  // what is e^(logit - largest) at first, gradients then
-  Lanes<double> index_, weight_, upstream_, tail_;
-  Lanes<T> largest_, ties_, at_, scale_, masked_, expected_, complement_, dominant_;
+  alignas(64) T buffer_[kElements];
+  alignas(64) T decays_[kElements + kSumPadding];  // e^(logit - largest), without those of the largest; by rows
+  alignas(64) Lanes<T> columns_[kFewClasses], results_[kFewClasses];
+  Lanes<double> index_ = {}, weight_ = {}, upstream_ = {}, tail_ = {}, logit_ = {}, value_ = {};
+  Lanes<T> largest_ = {}, ties_ = {}, at_ = {}, scale_ = {}, masked_ = {}, expected_ = {}, complement_ = {},
+           dominant_ = {};
 
-  // `lanes` is known, so that the loops over them are whole registers.
-  template <int64_t lanes>
   void rows(const Tile& tile) {
     read_numbers(job_.x(), tile, index_);
     fill(weight_, kRows, 1.0);
     if (job_.weighted) read_numbers(job_.weight, tile, weight_);
-    read_columns(tile);
-    for (int64_t k = 0; k < tile.cols; ++k) fill(columns_[k] + tile.rows, lanes - tile.rows, T(0));
-    sum_up<lanes>(tile.cols);
-    for (int64_t r = 0; r < tile.rows; ++r) settle(tile, r);
-    if (job_.gives_gradients()) give_gradients<lanes>(tile);
+    const T* in = read_logits(tile);
+    if (tile.cols > kFewClasses) sum_rows(tile, in);
+    else if (tile.rows > kRows / 2) sum_columns<kRows>(tile, in);
+    else sum_columns<kRows / 2>(tile, in);
+    settle(tile, in);
+    if (job_.gives_gradients()) give_gradients(tile, in);
   }
 
   // Of each row one.
@@ -88,70 +59,121 @@ class RowsAbreast {
     for (int64_t r = 0; r < tile.rows; ++r) read_from(tile.row + r, 1, 1, out + r);
   }
 
-  void read_columns(const Tile& tile) {
-    const T* in = in_place<T>(job_, logits_, tile);
-    for (int64_t r = 0; in == nullptr && r < tile.rows; ++r)
+  const T* read_logits(const Tile& tile) {
+    if (const T* direct = in_place<T>(job_, logits_, tile)) return direct;
+    for (int64_t r = 0; r < tile.rows; ++r)
       for_runs(job_, logits_, tile.row + r, 0, tile.cols, [&](int64_t at, int64_t offset, int64_t stride, int64_t n) {
         read<T>(logits_.type, logits_.data, offset, stride, n, buffer_ + r * tile.cols + at);
       });
-    if (in == nullptr) in = buffer_;
-    transpose(in, tile.cols, tile.rows, tile.cols, columns_[0], kRows);
+    return buffer_;
   }
 
+  void sum_rows(const Tile& tile, const T* in) {
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      const T* logits = in + r * tile.cols;
+      T *decays = decays_ + r * tile.cols, largest = greatest(logits, tile.cols);
+      int32_t ties = 0;
+#pragma GCC ivdep
+      for (int64_t k = 0; k < tile.cols; ++k) {
+        bool tied = logits[k] == largest;
+        ties += int32_t(tied);
+        decays[k] = choose(tied, T(0), exp_decay(choose(tied, T(0), logits[k] - largest)));
+      }
+      largest_[r] = largest, ties_[r] = T(ties), tail_[r] = double(sum(decays, tile.cols));
+    }
+  }
+
+  // `lanes` is known, so that loops over them are whole registers.
   template <int64_t lanes>
-  void sum_up(int64_t classes) {
+  void sum_columns(const Tile& tile, const T* in) {
+    transpose(in, tile.cols, tile.rows, tile.cols, columns_[0], kRows);
+    for (int64_t k = 0; k < tile.cols; ++k) fill(columns_[k] + tile.rows, lanes - tile.rows, T(0));
     fill(largest_, kRows, -T(INFINITY));
     fill(ties_, kRows, T(0));
     fill(tail_, kRows, 0.0);
-    for (int64_t k = 0; k < classes; ++k) {
+    for (int64_t k = 0; k < tile.cols; ++k) {
 #pragma GCC ivdep
       for (int64_t r = 0; r < lanes; ++r) largest_[r] = max(largest_[r], columns_[k][r]);
     }
-    for (int64_t k = 0; k < classes; ++k) {
+    for (int64_t k = 0; k < tile.cols; ++k) {
 #pragma GCC ivdep
       for (int64_t r = 0; r < lanes; ++r) {
         bool tied = columns_[k][r] == largest_[r];
-        T decay = exp_decay(choose(tied, T(0), columns_[k][r] - largest_[r]));
+        T decay = choose(tied, T(0), exp_decay(choose(tied, T(0), columns_[k][r] - largest_[r])));
         results_[k][r] = decay;
         ties_[r] += choose(tied, T(1), T(0));
-        tail_[r] += double(choose(tied, T(0), decay));
+        tail_[r] += double(decay);
       }
     }
   }
 
-  void settle(const Tile& tile, int64_t r) {
-    bool is_class = index_[r] >= 0 && index_[r] < double(tile.cols);
-    int64_t at = is_class ? int64_t(index_[r]) : -1;
-    double logit = is_class ? double(columns_[at][r]) : double(NAN);
-    RowSums sums = settled(of_class({double(largest_[r]), tail_[r] + double(ties_[r] - T(1)), 0, 0}, logit));
-    if (job_.gives_values()) {
-      double value = weight_[r] == 0 ? 0 : weight_[r] * log_prob_of<T>(sums, {}, false);
-      job_.values[tile.row + r] = job_.direction == Direction::one_pass ? value * job_.constants.factor : value;
+  void settle(const Tile& tile, const T* in) {
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      bool is_class = index_[r] >= 0 && index_[r] < double(tile.cols);
+      at_[r] = is_class ? T(index_[r]) : T(-1);
+      logit_[r] = is_class ? double(in[r * tile.cols + int64_t(index_[r])]) : double(NAN);
     }
-    Classes<T> row(sums, false);
-    at_[r] = T(at), expected_[r] = row.expected, complement_[r] = row.complement, dominant_[r] = row.dominant;
+    double factor = job_.direction == Direction::one_pass ? job_.constants.factor : 1;
+#pragma GCC ivdep
+    for (int64_t r = 0; r < kRows; ++r) {
+      RowSums sums{double(largest_[r]), tail_[r] + double(ties_[r] - T(1)), 0, 0};
+      sums = settled(of_class(sums, logit_[r]));
+      Classes<T> row(sums, false);
+      value_[r] = choose(weight_[r] == 0, 0.0, factor * (weight_[r] * log_prob_of<T>(sums, {}, false)));
+      expected_[r] = row.expected, complement_[r] = row.complement, dominant_[r] = row.dominant;
+    }
+    for (int64_t r = 0; job_.gives_values() && r < tile.rows; ++r) job_.values[tile.row + r] = value_[r];
   }
 
-  template <int64_t lanes>
-  void give_gradients(const Tile& tile) {
+  void give_gradients(const Tile& tile, const T* in) {
     fill(upstream_, kRows, -job_.constants.factor);
     if (job_.direction == Direction::gradient) read_numbers(job_.input[0], tile, upstream_);
     for (int64_t r = 0; r < tile.rows; ++r) {
       scale_[r] = T(upstream_[r] * weight_[r]);
       masked_[r] = T(weight_[r] == 0);
     }
-    for (int64_t k = 0; k < tile.cols; ++k) {
-#pragma GCC ivdep
-      for (int64_t r = 0; r < lanes; ++r) {
-        T x = choose(at_[r] == T(k), T(1), T(0));
-        T grad = less_expected(x, columns_[k][r], results_[k][r], T(1), expected_[r], complement_[r], dominant_[r]);
-        results_[k][r] = choose(masked_[r] != T(0), T(0), scale_[r] * grad);
-      }
-    }
     T* direct = in_place<T>(job_, grad_, tile);
     T* out = direct != nullptr ? direct : buffer_;
-    transpose(results_[0], kRows, tile.cols, tile.rows, out, tile.cols);
+    if (tile.cols > kFewClasses) {
+      for (int64_t r = 0; r < tile.rows; ++r) row_gradient(tile, r, in + r * tile.cols, out + r * tile.cols);
+    } else if (tile.rows > kRows / 2) {
+      columns_gradient<kRows>(tile, out);
+    } else {
+      columns_gradient<kRows / 2>(tile, out);
+    }
     if (direct == nullptr) write_tile<T>(job_, grad_, tile, out);
+  }
+
+  // x - p of a class, times `scale`; its decay as it was kept.
+  static FASTVAE_FN T gradient(T x, T logit, T decay, T largest, T expected, T complement, T dominant, T scale) {
+    T of_it = choose(logit == largest, T(1), decay);
+    return scale * less_expected(x, logit, of_it, T(1), expected, complement, dominant);
+  }
+
+  void row_gradient(const Tile& tile, int64_t r, const T* logits, T* out) const {
+    if (masked_[r] != T(0)) return fill(out, tile.cols, T(0));
+    const T* decays = decays_ + r * tile.cols;
+    T largest = largest_[r], expected = expected_[r], complement = complement_[r], dominant = dominant_[r];
+    auto of = [=, scale = scale_[r]](T x, T logit, T decay) {
+      return gradient(x, logit, decay, largest, expected, complement, dominant, scale);
+    };
+    int64_t at = int64_t(at_[r]);
+    T of_class = at < 0 ? T(0) : of(T(1), logits[at], decays[at]);
+#pragma GCC ivdep
+    for (int64_t k = 0; k < tile.cols; ++k) out[k] = of(T(0), logits[k], decays[k]);
+    if (at >= 0) out[at] = of_class;
+  }
+
+  template <int64_t lanes>
+  void columns_gradient(const Tile& tile, T* out) {
+    for (int64_t k = 0; k < tile.cols; ++k) {
+#pragma GCC ivdep
+      for (int64_t r = 0; r < lanes; ++r)
+        results_[k][r] = choose(masked_[r] != T(0), T(0),
+                                gradient(choose(at_[r] == T(k), T(1), T(0)), columns_[k][r], results_[k][r],
+                                         largest_[r], expected_[r], complement_[r], dominant_[r], scale_[r]));
+    }
+    transpose(results_[0], kRows, tile.cols, tile.rows, out, tile.cols);
   }
 };
 

@@ -10,27 +10,6 @@ namespace fastvae::FASTVAE_ISA {
 
 namespace {
 
-template <class T>
-T greatest(const T* x, int64_t n) {
-  using Lanes = typename Register<T, kRegisterBytes>::Type;
-  constexpr int64_t width = kRegisterBytes / sizeof(T);
-  T all = -T(INFINITY);
-  int64_t i = 0;
-  if (n >= 4 * width) {
-    Lanes most[4];
-    for (int k = 0; k < 4; ++k) most[k] = load_register<Lanes>(x + k * width);
-    for (i = 4 * width; i + 4 * width <= n; i += 4 * width)
-      for (int k = 0; k < 4; ++k) {
-        Lanes next = load_register<Lanes>(x + i + k * width);
-        most[k] = next > most[k] ? next : most[k];
-      }
-    for (const Lanes& lanes : most)
-      for (int j = 0; j < width; ++j) all = max(all, lanes[j]);
-  }
-  for (; i < n; ++i) all = max(all, x[i]);
-  return all;
-}
-
 // Everything one thread holds while it works on parts of rows.
 template <class T>
 class RowWalker {

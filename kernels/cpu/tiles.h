@@ -1,6 +1,10 @@
 // A tile: several short rows, or part of a long one. How its elements are read and written, whatever their strides.
 #pragma once
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "convert.h"
 
 namespace fastvae::FASTVAE_ISA {

@@ -109,11 +109,19 @@ FASTVAE_FN T rest_of_factorial(T x) {
   return rest;
 }
 
+// log(1 + tail), the logarithm of all mass over the largest's.
+FASTVAE_FN float log_of_mass(double tail, float) {
+  bool near = tail <= 1;
+  float log = choose(near, log1p_unit(float(near ? tail : 0)), log_normal(float(near ? 1 : 1 + tail)));
+  return choose(tail == tail, log, NAN);
+}
+FASTVAE_FN double log_of_mass(double tail, double) { return std::log1p(tail); }
+
 // In the arithmetic type, so that the factorials of a row with one count cancel exactly.
 template <class T>
 FASTVAE_FN double log_prob_of(const RowSums& row, const RowTerms& terms, bool normalized) {
   if (normalized) return terms.factorials - rest_of_factorial(T(row.total)) - terms.deviances;
-  return row.dot - row.total * std::log1p(row.tail);
+  return row.dot - row.total * double(log_of_mass(row.tail, T()));
 }
 
 // Formulas of rows by their signatures, which is what a binding asks of them.
