@@ -48,8 +48,8 @@ def _triton_functions(contracts: Mapping[str, Contract]) -> Functions:
     return triton.functions(contracts)
 
 
-# In the order in which they are preferred. Of a GPU's two by prediction, until one is measured: `make codegen` counts up
-# to a seventh more instructions an element in native kernels than in Triton's, which few operators are bound by, and
+# In the order in which they are preferred. Of a GPU's two by prediction, until one is measured: `make codegen` counts
+# up to a seventh more instructions an element in native kernels than in Triton's, which few operators are bound by, and
 # Triton's launches go through more Python.
 BACKENDS = {
     "native": Backend(native.why_not, None, native.why_absent),
