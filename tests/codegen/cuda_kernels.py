@@ -89,6 +89,8 @@ OPERATORS = (
 LOTS = (
     Lot("fp32", r"UsualWords", 4, 8),
     Lot("bf16", r"UsualHalves", 2, 8),
+    Lot("fp32, any constants", r"Words", 4, 8),
+    Lot("bf16, any constants", r"Halves", 2, 8),
 )
 
 
