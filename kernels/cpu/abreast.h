@@ -7,6 +7,20 @@
 
 namespace fastvae::FASTVAE_ISA {
 
+// Without counts; `decays` are e^(logit - largest), 0 for those of the largest. `sum` reads beyond them.
+template <class T>
+RowSums sums_of_logits(const T* logits, int64_t n, T* decays) {
+  T largest = greatest(logits, n);
+  int32_t ties = 0;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    bool tied = logits[i] == largest;
+    ties += int32_t(tied);
+    decays[i] = choose(tied, T(0), exp_decay(choose(tied, T(0), logits[i] - largest)));
+  }
+  return {double(largest), double(sum(decays, n)) + (ties - 1), 0, 0};
+}
+
 template <class T>
 class RowsAbreast {
  public:
@@ -18,7 +32,11 @@ class RowsAbreast {
   void walk(int64_t first, int64_t last) {
     int64_t most = kElements / (job_.cols > 0 ? job_.cols : 1);
     most = most < kRows ? most : kRows;
-    for (; first < last; first += most) rows({first, last - first < most ? last - first : most, 0, job_.cols});
+    for (; first < last; first += most) {
+      Tile tile{first, last - first < most ? last - first : most, 0, job_.cols};
+      if (tile.rows > kRows / 2) rows<kRows>(tile);
+      else rows<kRows / 2>(tile);
+    }
   }
 
  private:
@@ -36,16 +54,17 @@ class RowsAbreast {
   Lanes<T> largest_ = {}, ties_ = {}, at_ = {}, scale_ = {}, masked_ = {}, expected_ = {}, complement_ = {},
            dominant_ = {};
 
+  // `lanes` is known, so that loops over them are whole registers.
+  template <int64_t lanes>
   void rows(const Tile& tile) {
     read_numbers(job_.x(), tile, index_);
     fill(weight_, kRows, 1.0);
     if (job_.weighted) read_numbers(job_.weight, tile, weight_);
     const T* in = read_logits(tile);
     if (tile.cols > kFewClasses) sum_rows(tile, in);
-    else if (tile.rows > kRows / 2) sum_columns<kRows>(tile, in);
-    else sum_columns<kRows / 2>(tile, in);
+    else sum_columns<lanes>(tile, in);
     settle(tile, in);
-    if (job_.gives_gradients()) give_gradients(tile, in);
+    if (job_.gives_gradients()) give_gradients<lanes>(tile, in);
   }
 
   // Of each row one.
@@ -70,20 +89,11 @@ class RowsAbreast {
 
   void sum_rows(const Tile& tile, const T* in) {
     for (int64_t r = 0; r < tile.rows; ++r) {
-      const T* logits = in + r * tile.cols;
-      T *decays = decays_ + r * tile.cols, largest = greatest(logits, tile.cols);
-      int32_t ties = 0;
-#pragma GCC ivdep
-      for (int64_t k = 0; k < tile.cols; ++k) {
-        bool tied = logits[k] == largest;
-        ties += int32_t(tied);
-        decays[k] = choose(tied, T(0), exp_decay(choose(tied, T(0), logits[k] - largest)));
-      }
-      largest_[r] = largest, ties_[r] = T(ties), tail_[r] = double(sum(decays, tile.cols));
+      RowSums sums = sums_of_logits(in + r * tile.cols, tile.cols, decays_ + r * tile.cols);
+      largest_[r] = T(sums.largest), tail_[r] = sums.tail;
     }
   }
 
-  // `lanes` is known, so that loops over them are whole registers.
   template <int64_t lanes>
   void sum_columns(const Tile& tile, const T* in) {
     transpose(in, tile.cols, tile.rows, tile.cols, columns_[0], kRows);
@@ -105,6 +115,7 @@ class RowsAbreast {
         tail_[r] += double(decay);
       }
     }
+    for (int64_t r = 0; r < lanes; ++r) tail_[r] += double(ties_[r] - T(1));
   }
 
   void settle(const Tile& tile, const T* in) {
@@ -116,8 +127,7 @@ class RowsAbreast {
     double factor = job_.direction == Direction::one_pass ? job_.constants.factor : 1;
 #pragma GCC ivdep
     for (int64_t r = 0; r < kRows; ++r) {
-      RowSums sums{double(largest_[r]), tail_[r] + double(ties_[r] - T(1)), 0, 0};
-      sums = settled(of_class(sums, logit_[r]));
+      RowSums sums = settled(of_class({double(largest_[r]), tail_[r], 0, 0}, logit_[r]));
       Classes<T> row(sums, false);
       value_[r] = choose(weight_[r] == 0, 0.0, factor * (weight_[r] * log_prob_of<T>(sums, {}, false)));
       expected_[r] = row.expected, complement_[r] = row.complement, dominant_[r] = row.dominant;
@@ -125,6 +135,7 @@ class RowsAbreast {
     for (int64_t r = 0; job_.gives_values() && r < tile.rows; ++r) job_.values[tile.row + r] = value_[r];
   }
 
+  template <int64_t lanes>
   void give_gradients(const Tile& tile, const T* in) {
     fill(upstream_, kRows, -job_.constants.factor);
     if (job_.direction == Direction::gradient) read_numbers(job_.input[0], tile, upstream_);
@@ -136,10 +147,8 @@ class RowsAbreast {
     T* out = direct != nullptr ? direct : buffer_;
     if (tile.cols > kFewClasses) {
       for (int64_t r = 0; r < tile.rows; ++r) row_gradient(tile, r, in + r * tile.cols, out + r * tile.cols);
-    } else if (tile.rows > kRows / 2) {
-      columns_gradient<kRows>(tile, out);
     } else {
-      columns_gradient<kRows / 2>(tile, out);
+      columns_gradient<lanes>(tile, out);
     }
     if (direct == nullptr) write_tile<T>(job_, grad_, tile, out);
   }

@@ -112,12 +112,14 @@ class RowWalker {
 
   const T* read_x(const Tile& tile) { return job_.of_indices ? x_buffer_ : x_reader_.read(job_, x_, tile, x_buffer_); }
 
-  RowSums sums_of(const Tile& tile) { return job_.of_indices ? sums_of<false>(tile) : sums_of<true>(tile); }
-
   // Of indices the class alone has a count: see of_class.
-  template <bool has_counts>
   RowSums sums_of(const Tile& tile) {
-    const T *x = read_x(tile), *logits = logits_reader_.read(job_, logits_, tile, logits_buffer_);
+    const T* logits = logits_reader_.read(job_, logits_, tile, logits_buffer_);
+    return job_.of_indices ? sums_of_logits(logits, tile.cols, first_) : sums_with_counts(tile, logits);
+  }
+
+  RowSums sums_with_counts(const Tile& tile, const T* logits) {
+    const T* x = read_x(tile);
     T largest = greatest(logits, tile.cols);
     int32_t ties = 0;
 #pragma GCC ivdep
@@ -126,12 +128,9 @@ class RowWalker {
       T relative = choose(tied, T(0), logits[i] - largest);
       ties += int32_t(tied);
       first_[i] = choose(tied, T(0), exp_decay(relative));
-      if constexpr (has_counts) {
-        second_[i] = x[i];
-        third_[i] = choose(x[i] == T(0), T(0), x[i] * relative);
-      }
+      second_[i] = x[i];
+      third_[i] = choose(x[i] == T(0), T(0), x[i] * relative);
     }
-    if constexpr (!has_counts) return {double(largest), double(sum(first_, tile.cols)) + (ties - 1), 0, 0};
     return {double(largest), double(sum(first_, tile.cols)) + (ties - 1), sum(second_, tile.cols),
             sum(third_, tile.cols)};
   }
