@@ -19,22 +19,21 @@ from torch import Tensor
 import fastvae
 from fastvae.measure.reports.tables import duration, number, table
 
+from .cases import Case
 from .script import options_of, parser_of
+from .workload import workload
 
-CELLS, GENES, ZEROS = 128, 2000, 0.9
+SHAPE = (128, 2000)
+OPERATORS = {"nb": "negative_binomial_log_prob", "zinb": "zero_inflated_negative_binomial_log_prob"}
 WALKED = 2**24  # float32 numbers, 64 MB: more than a core's share of any cache
 
 
-def call(inflated: bool) -> Callable[[], object]:
-    torch.manual_seed(0)
-    x = torch.poisson(torch.rand(CELLS, GENES) * 10) * (torch.rand(CELLS, GENES) > ZEROS)
-    mean, dispersion = torch.rand(CELLS, GENES).add(0.1), torch.rand(GENES).add(0.5)
-    zero_logits = torch.randn(CELLS, GENES) if inflated else None
-    operands = [t.requires_grad_() for t in (mean, dispersion, zero_logits) if t is not None]
+def call(operator: str) -> Callable[[], object]:
+    inputs = workload(Case(operator, SHAPE, "fp32"), "cpu").inputs[0]
 
     def run() -> tuple[Tensor, ...]:
-        log_px = fastvae.negative_binomial_log_prob(x, *operands)
-        return torch.autograd.grad(log_px.sum(), operands)
+        log_px = fastvae.negative_binomial_log_prob(*inputs.operands)
+        return torch.autograd.grad(log_px, inputs.leaves, inputs.cotangents)
 
     return run
 
@@ -52,7 +51,8 @@ def _faults() -> int:
 
 
 def rows(rounds: int, threads: int) -> list[list[str]]:
-    walked, calls = torch.ones(WALKED), {"nb": call(False), "zinb": call(True)}
+    torch.manual_seed(0)
+    walked, calls = torch.ones(WALKED), {name: call(operator) for name, operator in OPERATORS.items()}
     ways = {
         (name, number_of, state): (run, run if state == "itself" else walked.sum)
         for number_of in (1, threads)
